@@ -1,0 +1,106 @@
+"""The set of cards: find one by name, search them, page through them. Knows files, not models that run."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from catalog.card import CardError, ModelCard, load_card
+
+SHIPPED = Path(__file__).parent / "cards"
+_SUFFIXES = (".md", ".yaml", ".yml", ".json")
+_log = logging.getLogger(__name__)
+
+
+class UnknownModel(LookupError):
+    """A name that no card bears. ``suggestions`` are the names closest to it."""
+
+    def __init__(self, name: str, suggestions: tuple[str, ...] = ()) -> None:
+        super().__init__(f"No such model {name} or task")
+        self.name = name
+        self.suggestions = suggestions
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search of the catalogue; every field that is given narrows it (the API's models/search filters)."""
+
+    search: str | None = None
+    task: str | None = None
+    author: str | None = None
+    source: int | None = None
+    hide_experimental: bool = False
+    page: int = 1
+    per_page: int = 50
+
+    def accepts(self, card: ModelCard) -> bool:
+        """Whether ``card`` passes every filter."""
+        text = f"{card.name}\n{card.description}".casefold()
+        return (
+            (self.search is None or self.search.casefold() in text)
+            and (self.task is None or self.task == card.task.name)
+            and (self.author is None or self.author.casefold() == card.author.casefold())
+            and (self.source is None or self.source == card.source)
+            and not (self.hide_experimental and card.beta)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a search, with the count over all pages. Past the end ``cards`` is empty."""
+
+    cards: tuple[ModelCard, ...]
+    page: int
+    per_page: int
+    total: int
+
+
+@dataclass(slots=True)
+class Catalog:
+    """Cards by name, in the order they were added; a later card of the same name replaces the earlier."""
+
+    cards: dict[str, ModelCard] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, *folders: Path) -> Catalog:
+        """The shipped cards and those of ``folders``. A file that is no card is logged and passed over."""
+        catalog = cls()
+        for folder in (*folders, SHIPPED):
+            for card in read_folder(folder):
+                catalog.cards[card.name] = card
+        return catalog
+
+    def __getitem__(self, name: str) -> ModelCard:
+        try:
+            return self.cards[name]
+        except KeyError:
+            close = difflib.get_close_matches(name, self.cards, n=3, cutoff=0.5)
+            raise UnknownModel(name, tuple(close)) from None
+
+    def __iter__(self) -> Iterator[ModelCard]:
+        return iter(self.cards.values())
+
+    def __len__(self) -> int:
+        return len(self.cards)
+
+    def search(self, query: Query) -> Page:
+        """The cards that ``query`` accepts, by name, and the page of them that it asks for."""
+        found = sorted(filter(query.accepts, self), key=lambda card: card.name)
+        start = (query.page - 1) * query.per_page
+        chosen = tuple(found[start : start + query.per_page])
+        return Page(chosen, query.page, query.per_page, len(found))
+
+
+def read_folder(folder: Path) -> Iterable[ModelCard]:
+    """Every card in ``folder``, by file name. Raises ``NotADirectoryError`` if it isn't a folder."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"no folder of cards at {folder}")
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _SUFFIXES:
+            try:
+                yield load_card(path)
+            except CardError as error:
+                _log.warning("passed over %s", error)

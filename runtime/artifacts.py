@@ -1,0 +1,147 @@
+"""Artifacts: the folders in the user's cache that hold a model's graph, tokenizer, template and manifest.
+
+A folder is made under a lock in a temporary place and renamed when whole, so an artifact is there or it isn't.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tokenizers import Tokenizer
+
+from runtime.chat_template import ChatTemplate
+from runtime.config import DecoderShape
+from runtime.errors import ArtifactError
+from runtime.tokenizer import ChatTokenizer
+
+DECODER, TOKENIZER, TEMPLATE, MANIFEST = "decoder.onnx", "tokenizer.json", "chat_template.jinja", "manifest.json"
+BUILDER_VERSION = 1
+"""Raised whenever what is built changes, so that artifacts of an older builder are built anew."""
+
+_READ = 1 << 20  # bytes hashed or copied at a time
+
+
+class Manifest(BaseModel):
+    """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for.
+
+    ``files`` gives the size in bytes and the sha256 of each file beside the manifest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    builder: int
+    weights: str
+    precision: str
+    stand_in: bool
+    answers: str | None
+    source: str
+    source_sha256: str
+    license: str
+    shape: DecoderShape
+    stop_tokens: tuple[int, ...]
+    bos_token: str | None
+    eos_token: str | None
+    files: dict[str, tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One whole artifact on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def decoder(self) -> Path:
+        """The decoder's ONNX file."""
+        return self.folder / DECODER
+
+    def tokenizer(self) -> ChatTokenizer:
+        """Load the tokenizer and the chat template."""
+        special = {"bos_token": self.manifest.bos_token, "eos_token": self.manifest.eos_token}
+        named = {name: text for name, text in special.items() if text}
+        template = self.folder / TEMPLATE
+        chat = ChatTemplate(template.read_text(encoding="utf-8"), named) if template.exists() else None
+        return ChatTokenizer(
+            Tokenizer.from_file(str(self.folder / TOKENIZER)), chat, bos=self.manifest.bos_token
+        )
+
+
+class ArtifactStore:
+    """The artifacts under one cache folder."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or cache_root()
+
+    @property
+    def downloads(self) -> Path:
+        """Where fetched weights are kept, so that a newer builder needs no network."""
+        return self.root / "downloads"
+
+    def find(self, key: str) -> Artifact | None:
+        """The artifact under ``key`` if there is one of this builder's version.
+
+        Raises :class:`ArtifactError` for one that is damaged, with what to do about it.
+        """
+        folder = self._folder(key)
+        try:
+            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValidationError, OSError) as error:
+            raise ArtifactError(f"the artifact at {folder} is damaged ({error}): delete the folder") from error
+        if manifest.builder != BUILDER_VERSION:
+            return None
+        for name, (size, _) in manifest.files.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                raise ArtifactError(f"the artifact at {folder} is damaged ({name} is not whole): delete the folder")
+        return Artifact(folder, manifest)
+
+    @contextmanager
+    def making(self, key: str) -> Iterator[Path]:
+        """A temporary folder that becomes the artifact ``key`` when the block ends without an error."""
+        folder = self._folder(key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = folder.with_name(f".{folder.name}.partial")
+        with FileLock(f"{partial}.lock"):
+            shutil.rmtree(partial, ignore_errors=True)  # a killed process's
+            partial.mkdir()
+            try:
+                yield partial
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def _folder(self, key: str) -> Path:
+        return self.root / "artifacts" / key
+
+
+def artifact_key(model: str) -> str:
+    """The folder name for a catalogue name: ``hf--nexusflow--starling-lm-7b-beta``."""
+    return model.lstrip("@").replace("/", "--")
+
+
+def cache_root() -> Path:
+    """``ROOST_CACHE`` if set, else the platform's user cache folder."""
+    configured = os.environ.get("ROOST_CACHE")
+    return Path(configured) if configured else platformdirs.user_cache_path("roost", appauthor=False)
+
+
+def file_record(path: Path) -> tuple[int, str]:
+    """A file's size in bytes and its sha256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_READ):
+            digest.update(piece)
+    return path.stat().st_size, digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Renders a model's chat template in a sandbox, to the byte as transformers does.
+
+Source: transformers' ``utils/chat_template_utils.py`` (4.57). A template comes with its weights and is code: the
+sandbox lets it reach nothing but what is passed in.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from runtime.errors import ArtifactError, BadParameter
+
+
+class ChatTemplate:
+    """One compiled template and the special tokens it may name (``bos_token``, ``eos_token``)."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        try:
+            self._template = _environment().from_string(source)
+        except TemplateError as error:
+            raise ArtifactError(f"the chat template doesn't compile: {error}") from error
+        self._special_tokens = dict(special_tokens)
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The prompt for ``messages``, ending where the assistant begins to speak.
+
+        Raises :class:`BadParameter` with the template's own words where it refuses the messages.
+        """
+        try:
+            return self._template.render(messages=messages, add_generation_prompt=True, **self._special_tokens)
+        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise BadParameter("/messages", f"the chat template refused the messages: {error}") from error
+
+
+class _Generation(Extension):
+    """``{% generation %}`` marks the assistant's text for training; when rendering it is transparent."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 reads it from the class)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The body of the block, as it stands."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    extensions = [_Generation, "jinja2.ext.loopcontrols"]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _tojson(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.datetime.now().astimezone().strftime(pattern)

@@ -1,0 +1,246 @@
+"""One loaded model shared by many requests: a thread that plans, runs, samples and commits, step after step.
+
+Async code meets the thread at :meth:`Engine.submit` and :meth:`Generation.abort` alone. Tokens in, tokens out: the
+engine knows neither text nor templates nor any API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.config import EngineConfig, SamplingParams
+from runtime.errors import ContextTooLong, EngineFailed, Overloaded
+from runtime.sampling import Sampler
+from runtime.scheduler import Scheduler, StepPlan
+from runtime.sequence import FinishReason, Sequence
+
+_log = logging.getLogger(__name__)
+
+
+class Executor(Protocol):
+    """What runs a plan: a session over a decoder and its KV cache."""
+
+    @property
+    def capacity(self) -> int:
+        """The longest sequence that a row holds, in tokens."""
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of KV cache that one token takes."""
+
+    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+        """Execute the moves and spans; logits float32 [len(plan.sampled), vocab]."""
+
+    def close(self) -> None:
+        """Release the model and its cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """One generated token; ``finished`` says why it was the last."""
+
+    id: int
+    finished: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What an engine is doing: counts of requests, of cached tokens, and totals since it started."""
+
+    running: int
+    waiting: int
+    cached_tokens: int
+    steps: int
+    generated_tokens: int
+    preemptions: int
+
+
+class Generation:
+    """A submitted request: an async iterator of its tokens. Leaving the iteration early aborts it."""
+
+    def __init__(self, engine: Engine, sequence: Sequence) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._arrivals: asyncio.Queue[GeneratedToken | Exception] = asyncio.Queue()
+        self.sequence_id = sequence.id
+
+    async def __aiter__(self) -> AsyncIterator[GeneratedToken]:
+        """Tokens as they come, the last one with its reason; raises :class:`EngineFailed` if a step failed."""
+        try:
+            while True:
+                arrival = await self._arrivals.get()
+                if isinstance(arrival, Exception):
+                    raise arrival
+                yield arrival
+                if arrival.finished:
+                    return
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Stop computing at the next step, in whatever state the request is. Idempotent, from any thread."""
+        self._engine._abort(self.sequence_id)
+
+    def _deliver(self, arrival: GeneratedToken | Exception) -> None:
+        """Called on the engine's thread. A loop that was closed took its reader with it."""
+        try:
+            self._loop.call_soon_threadsafe(self._arrivals.put_nowait, arrival)
+        except RuntimeError:
+            self.abort()
+
+
+@dataclass(slots=True)
+class _Running:
+    sampler: Sampler
+    generation: Generation
+
+
+class Engine:
+    """Continuous batching over one executor. Threads: its own, and any number of callers."""
+
+    def __init__(self, executor: Executor, config: EngineConfig | None = None) -> None:
+        config = config or EngineConfig()
+        kv_tokens = max(executor.capacity, config.kv_bytes // executor.kv_bytes_per_token)
+        self.capacity = executor.capacity
+        self._executor = executor
+        self._max_waiting = config.rows + config.waiting
+        self._scheduler = Scheduler(
+            rows=config.rows,
+            chunk_tokens=config.chunk_tokens,
+            prefill_tokens=config.prefill_tokens,
+            kv_tokens=kv_tokens,
+        )
+        self._ids = itertools.count(1)
+        self._running: dict[int, _Running] = {}
+        self._steps = 0
+        self._generated = 0
+        # Guarded by the condition: what callers leave for the thread.
+        self._wake = threading.Condition()
+        self._submitted: list[Sequence] = []
+        self._aborted: list[int] = []
+        self._open = True
+        self._thread = threading.Thread(target=self._work, name="roost-engine", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self,
+        tokens: list[int],
+        *,
+        max_tokens: int,
+        stop_tokens: frozenset[int] = frozenset(),
+        sampling: SamplingParams | None = None,
+    ) -> Generation:
+        """Queue ``tokens`` for generation; call it on the event loop that will read the answer.
+
+        Raises :class:`ContextTooLong` past the engine's capacity, :class:`Overloaded` where the queue is full,
+        :class:`EngineFailed` once closed.
+        """
+        if len(tokens) + max_tokens > self.capacity:
+            raise ContextTooLong(len(tokens) + max_tokens, self.capacity)
+        sequence = Sequence(next(self._ids), list(tokens), len(tokens), max_tokens, stop_tokens)
+        generation = Generation(self, sequence)
+        running = _Running(Sampler(sampling or SamplingParams(), tokens), generation)
+        with self._wake:
+            if not self._open:
+                raise EngineFailed("the engine is closed")
+            if len(self._running) >= self._max_waiting:
+                raise Overloaded("the engine's queue is full")
+            self._running[sequence.id] = running
+            self._submitted.append(sequence)
+            self._wake.notify()
+        return generation
+
+    def stats(self) -> EngineStats:
+        """A snapshot, taken without stopping the engine; counts may be a step old."""
+        rows, reading = list(self._scheduler.rows), self._scheduler.reading
+        active = [*rows, reading] if reading is not None else rows
+        return EngineStats(
+            running=len(active),
+            waiting=max(0, len(self._running) - len(active)),
+            cached_tokens=sum(row.cached for row in active),
+            steps=self._steps,
+            generated_tokens=self._generated,
+            preemptions=self._scheduler.preemptions,
+        )
+
+    def close(self) -> None:
+        """Fail what is running, end the thread, release the model. Idempotent."""
+        with self._wake:
+            self._open = False
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _abort(self, sequence_id: int) -> None:
+        with self._wake:
+            if sequence_id in self._running:
+                self._aborted.append(sequence_id)
+                self._wake.notify()
+
+    def _work(self) -> None:
+        while self._receive():
+            if not self._scheduler.idle:
+                self._step()
+        self._fail_all(EngineFailed("the engine was closed"))
+        self._executor.close()
+
+    def _receive(self) -> bool:
+        """Take in what callers left, sleeping while there is nothing to do; False once closed."""
+        with self._wake:
+            self._wake.wait_for(self._has_news)
+            submitted, self._submitted = self._submitted, []
+            aborted, self._aborted = self._aborted, []
+            for sequence_id in aborted:
+                self._running.pop(sequence_id, None)
+        for sequence in submitted:
+            self._scheduler.add(sequence)
+        for sequence_id in aborted:
+            self._scheduler.remove(sequence_id)
+        return self._open
+
+    def _has_news(self) -> bool:
+        return bool(self._submitted or self._aborted or not self._open or not self._scheduler.idle)
+
+    def _step(self) -> None:
+        plan = self._scheduler.plan()
+        try:
+            logits = self._executor.run(plan)
+            tokens = {
+                span.sequence: self._running[span.sequence].sampler.sample(row)
+                for span, row in zip(plan.sampled, logits, strict=True)
+            }
+        except Exception as error:
+            _log.exception("a step failed")
+            self._fail(plan, EngineFailed(f"the model failed: {error}"))
+            return
+        for update in self._scheduler.commit(plan, tokens):
+            running = self._running[update.sequence]
+            if update.finished:
+                self._forget(update.sequence)
+            running.generation._deliver(GeneratedToken(update.token, update.finished))
+        self._steps += 1
+        self._generated += len(tokens)
+
+    def _fail(self, plan: StepPlan, error: EngineFailed) -> None:
+        """End the requests of a step that raised; those that wait are not touched."""
+        for span in plan.spans:
+            self._scheduler.remove(span.sequence)
+            self._forget(span.sequence).generation._deliver(error)
+
+    def _fail_all(self, error: EngineFailed) -> None:
+        for sequence_id in list(self._running):
+            self._scheduler.remove(sequence_id)
+            self._forget(sequence_id).generation._deliver(error)
+
+    def _forget(self, sequence_id: int) -> _Running:
+        with self._wake:
+            return self._running.pop(sequence_id)

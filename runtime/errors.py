@@ -1,0 +1,66 @@
+"""What can go wrong below the doors, in this package's own words. Who maps them to codes is not known here.
+
+RuntimeFault
+├── Refused             the request can't be served as it stands (the caller's to mend)
+│   ├── BadParameter
+│   ├── ContextTooLong
+│   └── LoraUnsupported
+├── Overloaded          the waiting queue is full; the same request may pass later
+├── EngineFailed        a step raised, or the engine is closed
+├── NoWeights           nothing on this machine answers for the model
+├── DeviceUnavailable   the asked-for device can't be used here
+└── ArtifactError       weights that can't be read, built, downloaded or loaded
+"""
+
+from __future__ import annotations
+
+
+class RuntimeFault(Exception):
+    """The root of all faults of this package; ``str()`` is one sentence for a person."""
+
+
+class Refused(RuntimeFault):
+    """A request that can't be served as it stands."""
+
+
+class BadParameter(Refused):
+    """An input within its schema that still means nothing; ``path`` is a JSON pointer."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
+class ContextTooLong(Refused):
+    """More tokens than the model's limits admit. Both counts are tokens of the weights that answer."""
+
+    def __init__(self, needed: int, limit: int, *, what: str = "input and maximum output tokens") -> None:
+        super().__init__(
+            f"The estimated number of {what} ({needed}) exceeded this model context window limit ({limit})."
+        )
+        self.needed = needed
+        self.limit = limit
+
+
+class LoraUnsupported(Refused):
+    """A LoRA was named for a model that takes none."""
+
+
+class Overloaded(RuntimeFault):
+    """The engine's waiting queue is full."""
+
+
+class EngineFailed(RuntimeFault):
+    """A step of the engine raised, or the engine was closed with the request in it."""
+
+
+class NoWeights(RuntimeFault):
+    """No artifact on this machine answers for the model; the sentence says what to type."""
+
+
+class DeviceUnavailable(RuntimeFault):
+    """The device that was asked for can't run here; the sentence names what is missing."""
+
+
+class ArtifactError(RuntimeFault):
+    """Weights that can't be read, built, downloaded or loaded."""

@@ -1,0 +1,131 @@
+"""The models that are loaded: each artifact once, on first use, whatever names it answers for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from runtime.artifacts import Artifact, ArtifactStore, artifact_key
+from runtime.config import EngineConfig
+from runtime.device import Device, resolve_device
+from runtime.engine import Engine, EngineStats
+from runtime.errors import NoWeights
+from runtime.session import DecoderSession
+from runtime.stand_in import WEIGHTS, find_stand_in
+from runtime.tasks import TextGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """Which weights answer for ``model`` and on which device. ``stand_in``: they are not the model's own."""
+
+    model: str
+    weights: str
+    precision: str
+    device: str
+    stand_in: bool
+
+    def __str__(self) -> str:
+        note = f", standing in for {self.model}" if self.stand_in else ""
+        return f"{self.weights} ({self.precision}) on {self.device}{note}"
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """One artifact in memory: its engine and its task. ``names``: the catalogue names it answered for."""
+
+    artifact: Artifact
+    device: Device
+    engine: Engine
+    task: TextGeneration
+    loaded_at: float
+    names: set[str] = field(default_factory=set)
+
+    def served_by(self, model: str) -> ServedBy:
+        """What to tell whoever asked for ``model``."""
+        manifest = self.artifact.manifest
+        return ServedBy(model, manifest.weights, manifest.precision, str(self.device), manifest.stand_in)
+
+    def stats(self) -> EngineStats:
+        """What the engine is doing."""
+        return self.engine.stats()
+
+
+class Pool:
+    """Finds the artifact for a model and loads it. Use from one event loop at a time.
+
+    ``stand_in``: whether the stand-in may answer for a model without weights of its own.
+    """
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        *,
+        device: str = "auto",
+        stand_in: bool = True,
+        config: EngineConfig | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._store = store
+        self._device = resolve_device(device)
+        self._stand_in = stand_in
+        self._config = config or EngineConfig()
+        self._threads = threads
+        self._loaded: dict[str, LoadedModel] = {}
+        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
+
+    async def get(self, model: str) -> LoadedModel:
+        """The loaded model that answers for ``model``; raises :class:`NoWeights` if nothing may."""
+        artifact = self.artifact(model)
+        key = artifact.folder.name
+        if key not in self._loaded:
+            self._loaded[key] = await self._load_once(key, artifact)
+        loaded = self._loaded[key]
+        loaded.names.add(model)
+        return loaded
+
+    def artifact(self, model: str) -> Artifact:
+        """The artifact that answers for ``model``: its own, else the stand-in."""
+        if own := self._store.find(artifact_key(model)):
+            return own
+        if not self._stand_in:
+            raise NoWeights(f"{model} has no weights here: type roost pull {model} --from FILE.gguf")
+        if stand_in := find_stand_in(self._store):
+            return stand_in
+        raise NoWeights(
+            f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in"
+        )
+
+    def loaded(self) -> list[LoadedModel]:
+        """What is in memory, in the order of loading."""
+        return list(self._loaded.values())
+
+    def close(self) -> None:
+        """End every engine."""
+        for loaded in self._loaded.values():
+            loaded.engine.close()
+        self._loaded.clear()
+
+    async def _load_once(self, key: str, artifact: Artifact) -> LoadedModel:
+        """Load in a thread; whoever asks meanwhile waits for the same load."""
+        if key not in self._loading:
+            self._loading[key] = asyncio.create_task(asyncio.to_thread(self._load, artifact))
+        try:
+            return await asyncio.shield(self._loading[key])
+        finally:
+            if key in self._loading and self._loading[key].done():
+                del self._loading[key]
+
+    def _load(self, artifact: Artifact) -> LoadedModel:
+        capacity = min(self._config.context, artifact.manifest.shape.context)
+        session = DecoderSession(
+            artifact.decoder,
+            rows=self._config.rows,
+            capacity=capacity,
+            device=self._device,
+            threads=self._threads,
+        )
+        engine = Engine(session, self._config)
+        task = TextGeneration(engine, artifact.tokenizer(), frozenset(artifact.manifest.stop_tokens))
+        return LoadedModel(artifact, self._device, engine, task, time.time())

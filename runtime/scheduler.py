@@ -1,0 +1,185 @@
+"""Decides what each step runs: which rows decode, which prompt is read, who waits, who yields. Plain data only.
+
+A row is a slot of the KV cache. Decoding rows hold slots 0 to n-1; the one prompt being read holds slot n, so it
+becomes row n without a copy. A step is one decode batch plus one chunk of that prompt, bounded so that streams keep
+their pace. Waiting requests are admitted first come, first served; when the cache is full the youngest row yields.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from runtime.sequence import FinishReason, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Copy the first ``length`` cached tokens of slot ``source`` to slot ``target``."""
+
+    source: int
+    target: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive ``tokens`` of one sequence, the first at position ``start``; ``samples``: its logits are wanted."""
+
+    sequence: int
+    slot: int
+    start: int
+    tokens: tuple[int, ...]
+    samples: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step: first the moves in order, then the decode batch, then the chunk."""
+
+    moves: tuple[Move, ...]
+    decode: tuple[Span, ...]
+    chunk: Span | None
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """All spans, in the order in which they run."""
+        return self.decode if self.chunk is None else (*self.decode, self.chunk)
+
+    @property
+    def sampled(self) -> tuple[Span, ...]:
+        """The spans whose logits are wanted, in the order of the logits' rows."""
+        return tuple(span for span in self.spans if span.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a step brought to one sequence."""
+
+    sequence: int
+    token: int
+    finished: FinishReason | None
+
+
+class Scheduler:
+    """Requests waiting, one prompt being read, rows decoding."""
+
+    def __init__(self, *, rows: int, chunk_tokens: int, prefill_tokens: int, kv_tokens: int) -> None:
+        self.max_rows = rows
+        self.kv_tokens = kv_tokens
+        self._chunk_tokens = chunk_tokens
+        self._prefill_tokens = prefill_tokens
+        self.waiting: deque[Sequence] = deque()
+        self.reading: Sequence | None = None
+        self.rows: list[Sequence] = []
+        self.preemptions = 0
+        self._moves: list[Move] = []
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence. Its prompt and ``max_tokens`` together must fit into ``kv_tokens``."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence_id: int) -> bool:
+        """Drop a sequence in whatever state it is; whether it was there."""
+        for index, row in enumerate(self.rows):
+            if row.id == sequence_id:
+                self._vacate(index)
+                return True
+        if self.reading is not None and self.reading.id == sequence_id:
+            self.reading = None
+            return True
+        kept = deque(waiting for waiting in self.waiting if waiting.id != sequence_id)
+        found, self.waiting = len(kept) < len(self.waiting), kept
+        return found
+
+    def __iter__(self) -> Iterator[Sequence]:
+        """Every sequence: rows, the one being read, those that wait."""
+        yield from self.rows
+        if self.reading is not None:
+            yield self.reading
+        yield from self.waiting
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to run."""
+        return not self.rows and self.reading is None and not self.waiting
+
+    def plan(self) -> StepPlan:
+        """The next step. Only valid while not :attr:`idle`; every plan must be committed before the next."""
+        self._yield_rows()
+        self._admit()
+        moves, self._moves = tuple(self._moves), []
+        decode = tuple(self._decode_span(slot, row) for slot, row in enumerate(self.rows))
+        return StepPlan(moves, decode, self._chunk())
+
+    def commit(self, plan: StepPlan, tokens: Mapping[int, int]) -> list[Update]:
+        """Record a step that ran: ``tokens`` has the sampled token of each sequence in ``plan.sampled``."""
+        for row in self.rows:
+            row.cached += 1
+        self._advance_reading(plan.chunk)
+        return [self._record(span.sequence, tokens[span.sequence]) for span in plan.sampled]
+
+    def _decode_span(self, slot: int, row: Sequence) -> Span:
+        known = row.cached + 1 < len(row.tokens)  # replaying after a preemption: the next token is decided
+        return Span(row.id, slot, row.cached, (row.tokens[row.cached],), samples=not known)
+
+    def _chunk(self) -> Span | None:
+        row = self.reading
+        if row is None:
+            return None
+        budget = self._chunk_tokens if self.rows else self._prefill_tokens
+        left = row.prompt_length - row.cached
+        # A last token on its own would take kernels for a single row, whose rounding differs: it joins.
+        size = left if left <= budget + 1 else budget
+        end = row.cached + size
+        samples = end == row.prompt_length == len(row.tokens)
+        return Span(row.id, len(self.rows), row.cached, tuple(row.tokens[row.cached : end]), samples)
+
+    def _advance_reading(self, chunk: Span | None) -> None:
+        if chunk is None or self.reading is None:
+            return
+        self.reading.cached += len(chunk.tokens)
+        if not self.reading.reads_prompt:
+            self.rows.append(self.reading)
+            self.reading = None
+
+    def _record(self, sequence_id: int, token: int) -> Update:
+        index = next(i for i, row in enumerate(self.rows) if row.id == sequence_id)
+        finished = self.rows[index].append(token)
+        if finished:
+            self._vacate(index)
+        return Update(sequence_id, token, finished)
+
+    def _admit(self) -> None:
+        if self.reading is None and self.waiting and len(self.rows) < self.max_rows:
+            room = self.kv_tokens - self._kv_wanted()
+            if len(self.waiting[0].tokens) + 1 <= room:
+                self.reading = self.waiting.popleft()
+
+    def _yield_rows(self) -> None:
+        """Preempt the youngest, back to the head of the queue, until the next step's tokens fit."""
+        while self._kv_wanted() > self.kv_tokens:
+            if self.reading is not None:
+                youngest, self.reading = self.reading, None
+            else:
+                youngest = max(self.rows, key=lambda row: row.id)
+                self._vacate(self.rows.index(youngest))
+            youngest.preempt()
+            self.waiting.appendleft(youngest)
+            self.preemptions += 1
+
+    def _kv_wanted(self) -> int:
+        """Cache tokens after the next step: a row that decodes needs one more than it holds."""
+        wanted = sum(max(row.cached + 1, len(row.tokens)) for row in self.rows)
+        return wanted + (len(self.reading.tokens) if self.reading is not None else 0)
+
+    def _vacate(self, index: int) -> None:
+        """Free a row: the last row takes its slot, and the prompt being read moves up behind the rows."""
+        last = len(self.rows) - 1
+        if index != last:
+            self._moves.append(Move(last, index, self.rows[last].cached))
+            self.rows[index] = self.rows[last]
+        self.rows.pop()
+        if self.reading is not None and self.reading.cached:
+            self._moves.append(Move(last + 1, last, self.reading.cached))

@@ -1,0 +1,48 @@
+"""One request inside the engine: its tokens, how many of them the KV cache holds, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(slots=True)
+class Sequence:
+    """The tokens of one request. ``tokens`` is the prompt, then what was generated.
+
+    ``cached`` counts the leading tokens whose keys and values are in the cache. It is short of ``len(tokens)`` by
+    one while decoding, by more while the prompt is read or, after a preemption, while known tokens are replayed.
+    """
+
+    id: int
+    tokens: list[int]
+    prompt_length: int
+    max_tokens: int
+    stop_tokens: frozenset[int]
+    cached: int = 0
+
+    @property
+    def generated(self) -> int:
+        """How many tokens were generated so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether part of the prompt isn't in the cache yet."""
+        return self.cached < self.prompt_length
+
+    def append(self, token: int) -> FinishReason | None:
+        """Record a generated token; the reason why it was the last, if it was."""
+        self.tokens.append(token)
+        if token in self.stop_tokens:
+            return "stop"
+        return "length" if self.generated >= self.max_tokens else None
+
+    def preempt(self) -> None:
+        """Forget what is cached. The prompt will be read in chunks and the rest replayed token by token,
+
+        the same kinds of step that wrote it, so that the cache comes back bit for bit.
+        """
+        self.cached = 0

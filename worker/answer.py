@@ -1,0 +1,106 @@
+"""An answer in the making: its events, who gives it, and its two forms, a result and a stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from runtime.pool import ServedBy
+from runtime.tasks.text_generation import Event, Finished, TextDelta
+from worker.errors import AiError
+from worker.streams import sse_frames
+
+
+class Answer:
+    """The typed events of one request. ``streaming``: whether the caller asked for a stream.
+
+    Whoever stops iterating, or calls :meth:`aclose`, stops the computation.
+    """
+
+    def __init__(
+        self, events: AsyncIterator[Event], *, streaming: bool, request_id: str, served_by: ServedBy | None
+    ) -> None:
+        self._events = events
+        self.streaming = streaming
+        self.request_id = request_id
+        self.served_by = served_by
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._events
+
+    async def aclose(self) -> None:
+        """Stop computing. Idempotent."""
+        close = getattr(self._events, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def result(self) -> dict[str, Any]:
+        """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation."""
+        pieces, usage = [], {}
+        try:
+            async for event in self._events:
+                match event:
+                    case TextDelta(text):
+                        pieces.append(text)
+                    case Finished(usage=counts):
+                        usage = counts.as_dict()
+        except Exception as fault:
+            raise AiError.of(fault, self.request_id) from fault
+        finally:
+            await self.aclose()
+        return {"response": "".join(pieces), "usage": usage}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every door says beside the answer; ``x-roost-stand-in`` only where the weights aren't the model's."""
+        headers = {"cf-ai-req-id": self.request_id}
+        if self.served_by is not None:
+            headers["x-roost-weights"] = f"{self.served_by.weights} {self.served_by.precision}"
+            headers["x-roost-device"] = self.served_by.device
+            if self.served_by.stand_in:
+                headers["x-roost-stand-in"] = self.served_by.weights
+        return headers
+
+
+class AIStream:
+    """What ``run`` returns for ``"stream": true``: an async iterator of SSE bytes, as the platform's binding gives.
+
+    ``async with`` or :meth:`aclose` ends it early; so does dropping it.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._frames = sse_frames(aiter(answer))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._frames
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._frames)
+
+    def events(self) -> AsyncIterator[Event]:
+        """The same stream as typed events; raises :class:`AiError` where the bytes would carry an error frame.
+
+        Read either the bytes or the events: they come from one source.
+        """
+        return aiter(self._answer)
+
+    @property
+    def served_by(self) -> ServedBy | None:
+        """Which weights answer, and where; ``None`` where a remote roost didn't say."""
+        return self._answer.served_by
+
+    @property
+    def request_id(self) -> str:
+        """The request's id, as in the ``cf-ai-req-id`` header."""
+        return self._answer.request_id
+
+    async def aclose(self) -> None:
+        """Stop computing. Idempotent."""
+        await self._answer.aclose()
+
+    async def __aenter__(self) -> AIStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

@@ -1,0 +1,5 @@
+"""The bindings a Worker finds in its ``env``."""
+
+from worker.bindings.ai import AI
+
+__all__ = ["AI"]

@@ -1,0 +1,165 @@
+"""``AI.run``: the function that every door calls. Start reading here.
+
+card → validated inputs → loaded weights → task → events → result or stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import weakref
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from catalog import Catalog, ModelCard, Query
+from runtime.artifacts import ArtifactStore
+from runtime.config import TokenLimits
+from runtime.errors import LoraUnsupported
+from runtime.pool import LoadedModel, Pool
+from runtime.tasks import TASKS
+from runtime.tasks.text_generation import Event, read_inputs
+from worker.answer import AIStream, Answer
+from worker.errors import AiError, NotEmulated, new_request_id
+from worker.remote import RemoteAI
+
+_log = logging.getLogger(__name__)
+
+
+class AI:
+    """The AI binding. In process by default; with ``url``, a running roost answers instead.
+
+    ``catalog`` and ``pool`` default to the shipped cards and the weights in the user's cache. ``stand_in``: whether
+    the stand-in may answer for models without weights of their own. ``device``: auto, cpu, cuda or cuda:N.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        catalog: Catalog | None = None,
+        pool: Pool | None = None,
+        stand_in: bool = True,
+        device: str = "auto",
+    ) -> None:
+        self.last_request_id: str | None = None
+        self._remote = RemoteAI(url, token) if url else None
+        self._catalog = catalog
+        self._pool = pool
+        self._stand_in = stand_in
+        self._device = device
+
+    async def run(
+        self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
+    ) -> dict[str, Any] | AIStream:
+        """Run ``model`` on ``inputs`` (the card's input schema). A dict, or an :class:`AIStream` if they ask for it.
+
+        Raises :class:`AiError` with the platform's code, before the first byte of a stream. Cancelling the call,
+        or leaving the stream, stops the computation.
+        """
+        answer = await self.generate(model, inputs, options)
+        return AIStream(answer) if answer.streaming else await answer.result()
+
+    async def generate(
+        self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """The answer as typed events; returns once the first is there, so that faults before it are raised."""
+        self.last_request_id = request_id = new_request_id()
+        try:
+            if self._remote is not None:
+                answer = await self._remote.generate(model, inputs, options)
+                self.last_request_id = answer.request_id
+                return answer
+            return await self._generate_here(model, inputs, request_id)
+        except Exception as fault:
+            error = AiError.of(fault, request_id)
+            if not error.foreseen:
+                _log.exception("request %s failed", request_id)
+            raise error from fault
+
+    async def _generate_here(self, model: str, inputs: Mapping[str, Any], request_id: str) -> Answer:
+        card = self.catalog[model]
+        checked = card.validate_inputs(inputs)
+        _refuse_what_cannot_run(card, checked)
+        request = read_inputs(checked)
+        loaded = await self.pool.get(model)
+        limits = TokenLimits(card.limits.max_input_length, card.limits.max_total_tokens)
+        events = await _started(loaded.task.generate(request, limits))
+        return Answer(
+            events,
+            streaming=checked.get("stream") is True,
+            request_id=request_id,
+            served_by=loaded.served_by(model),
+        )
+
+    async def models(self, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The catalogue's entries, filtered like the API's models/search (``search``, ``task``, ``author``, …)."""
+        if self._remote is not None:
+            return await self._remote.models(params or {})
+        return [describe(card) for card in self.catalog.search(Query(**(params or {}))).cards]
+
+    @property
+    def catalog(self) -> Catalog:
+        """The cards, read on first use."""
+        if self._catalog is None:
+            self._catalog = Catalog.load()
+        return self._catalog
+
+    @property
+    def pool(self) -> Pool:
+        """The loaded models, none at first."""
+        if self._pool is None:
+            self._pool = Pool(ArtifactStore(), device=self._device, stand_in=self._stand_in)
+            _close_at_exit(self._pool)
+        return self._pool
+
+    def loaded(self) -> list[LoadedModel]:
+        """What this process has in memory."""
+        return self._pool.loaded() if self._pool is not None else []
+
+    async def aclose(self) -> None:
+        """End the engines, or the connection to a running roost."""
+        if self._remote is not None:
+            await self._remote.aclose()
+        if self._pool is not None:
+            await asyncio.to_thread(self._pool.close)
+
+
+def describe(card: ModelCard) -> dict[str, Any]:
+    """A card as models/search lists it."""
+    shown = card.model_dump(mode="json", exclude={"input_schema", "output_schema", "deprecated"}, exclude_none=True)
+    return {**shown, "properties": [entry.model_dump(mode="json") for entry in card.properties]}
+
+
+def _refuse_what_cannot_run(card: ModelCard, inputs: Mapping[str, Any]) -> None:
+    if inputs.get("lora") and card.text_of("lora") != "true":
+        raise LoraUnsupported(f"The model {card.name} does not support LoRa inference")
+    if card.task.name not in TASKS:
+        raise NotEmulated(f"{card.name} performs {card.task.name}, which roost can't run yet")
+
+
+async def _started(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """``events`` with the first one already computed."""
+    first = await anext(events)
+    return _chained(first, events)
+
+
+async def _chained(first: Event, rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    try:
+        yield first
+        async for event in rest:
+            yield event
+    finally:
+        await rest.aclose()  # type: ignore[attr-defined]  # it is an async generator
+
+
+def _close_at_exit(pool: Pool) -> None:
+    """A daemon thread inside ONNX Runtime must not outlive the interpreter."""
+    reference = weakref.ref(pool)
+
+    def close() -> None:
+        if (kept := reference()) is not None:
+            kept.close()
+
+    atexit.register(close)

@@ -1,0 +1,33 @@
+"""``env``: the bindings of a plain Python script, as a Worker finds them in its own ``env``."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import NoReturn
+
+from worker.bindings import AI
+
+
+class Env:
+    """Bindings made on first use, shaped by the environment.
+
+    ``ROOST_URL`` (and ``ROOST_TOKEN``): a running roost to use instead of this process. ``ROOST_DEVICE``: auto, cpu,
+    cuda or cuda:N. ``ROOST_STAND_IN=0``: no stand-in for models without weights. ``ROOST_CACHE``: where weights are.
+    """
+
+    @cached_property
+    def AI(self) -> AI:  # noqa: N802  (the platform's spelling)
+        """The AI binding."""
+        return AI(
+            url=os.environ.get("ROOST_URL"),
+            token=os.environ.get("ROOST_TOKEN"),
+            device=os.environ.get("ROOST_DEVICE", "auto"),
+            stand_in=os.environ.get("ROOST_STAND_IN", "1") != "0",
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"env has no binding {name}: a script's env has AI")
+
+
+env = Env()

@@ -1,0 +1,108 @@
+"""The one table from faults to the platform's error codes, and the exception that carries one.
+
+Codes, statuses and texts: Cloudflare's Workers AI error page (developers.cloudflare.com/workers-ai/platform/errors)
+and bodies quoted from live calls. Those from 5900 on are roost's own, for what the platform can't run into.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from catalog import InvalidInput, UnknownModel
+from runtime.errors import (
+    ArtifactError,
+    BadParameter,
+    ContextTooLong,
+    DeviceUnavailable,
+    EngineFailed,
+    LoraUnsupported,
+    NoWeights,
+    Overloaded,
+)
+
+
+class BadBody(ValueError):
+    """A request body that isn't the JSON it should be."""
+
+
+class BodyTooLarge(ValueError):
+    """A request body past the size that a door takes."""
+
+
+class NotEmulated(NotImplementedError):
+    """Something the platform has and roost hasn't (yet); the sentence names it."""
+
+
+class Unauthorized(PermissionError):
+    """A call without the token that this roost asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One row of the table. ``lead`` opens the message; ``text`` replaces the fault's own words if given."""
+
+    internal: int
+    status: int
+    lead: str
+    text: str | None = None
+
+
+CODES: dict[type[Exception], Code] = {
+    InvalidInput: Code(5006, 400, "Bad input", "Error: {fault}"),
+    BadParameter: Code(5006, 400, "Bad input", "Error: {fault}"),
+    BadBody: Code(5006, 400, "Bad input", "Error: failed to decode JSON: {fault}"),
+    UnknownModel: Code(5007, 400, "No such model"),
+    LoraUnsupported: Code(5005, 405, "Ai"),
+    BodyTooLarge: Code(3006, 413, "Ai", "Request is too large"),
+    ContextTooLong: Code(5021, 413, "Ai"),
+    Overloaded: Code(3040, 429, "Ai", "Capacity temporarily exceeded, please try again."),
+    Unauthorized: Code(10000, 401, "Ai", "Authentication error"),
+    NoWeights: Code(5901, 503, "roost"),
+    NotEmulated: Code(5902, 501, "roost"),
+    DeviceUnavailable: Code(5903, 503, "roost"),
+    ArtifactError: Code(5904, 503, "roost"),
+    EngineFailed: Code(5905, 500, "roost"),
+}
+_UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
+
+
+class AiError(Exception):
+    """What ``AI.run`` raises. ``code`` and ``status`` are the platform's, ``description`` the fault in its words."""
+
+    def __init__(self, code: int, status: int, description: str, *, lead: str = "Ai", request_id: str = "") -> None:
+        self.code = code
+        self.status = status
+        self.description = description
+        self.request_id = request_id or new_request_id()
+        self._lead = lead
+        super().__init__(f"{code}: AiError: {lead}: {description}")
+
+    @property
+    def name(self) -> str:
+        """The error's name on the wire."""
+        return "AiError"
+
+    @property
+    def message(self) -> str:
+        """The message as REST gives it: ``AiError: Bad input: Error: … (<request id>)``."""
+        return f"AiError: {self._lead}: {self.description} ({self.request_id})"
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether the table has a row for it; otherwise it is a defect of roost."""
+        return self.code != _UNFORESEEN.internal
+
+    @classmethod
+    def of(cls, fault: Exception, request_id: str = "") -> AiError:
+        """``fault`` by its row in the table; an :class:`AiError` passes as it is."""
+        if isinstance(fault, AiError):
+            return fault
+        row = next((CODES[kind] for kind in type(fault).__mro__ if kind in CODES), _UNFORESEEN)
+        described = (row.text or "{fault}").format(fault=fault)
+        return cls(row.internal, row.status, described, lead=row.lead, request_id=request_id)
+
+
+def new_request_id() -> str:
+    """An id as the platform gives one to every request."""
+    return str(uuid.uuid4())

@@ -1,0 +1,63 @@
+"""Streams: the SSE frames of an answer, and the events in such frames. Knows no engine and no route."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.config import Usage
+from worker.errors import AiError
+
+CONTENT_TYPE = "text/event-stream"
+_DONE = "[DONE]"
+_log = logging.getLogger(__name__)
+
+
+def sse_frame(data: dict[str, Any] | str) -> bytes:
+    """One server-sent event. Every frame that roost sends is made here."""
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {text}\n\n".encode()
+
+
+async def sse_frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """The platform's native stream: a frame per piece of text, the usage in the last one, then ``[DONE]``.
+
+    A fault in mid-stream becomes a frame with ``errors``, and no ``[DONE]``: clients take that for a cut stream.
+    """
+    try:
+        async for event in events:
+            match event:
+                case TextDelta(text):
+                    yield sse_frame({"response": text})
+                case Finished(usage=usage):
+                    yield sse_frame({"response": "", "usage": usage.as_dict()})
+        yield sse_frame(_DONE)
+    except Exception as fault:
+        error = AiError.of(fault)
+        _log.warning("a stream broke off: %s", error)
+        yield sse_frame({"errors": [{"code": error.code, "message": error.message}]})
+
+
+async def parse_frames(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
+    """The events in the lines of a native stream; raises :class:`AiError` for an error frame or a missing end."""
+    async for line in lines:
+        if not line.startswith("data: "):
+            continue
+        if (data := line.removeprefix("data: ")) == _DONE:
+            return
+        for event in _events_in(json.loads(data)):
+            yield event
+    raise AiError(5905, 502, "the stream broke off before its end", lead="roost")
+
+
+def _events_in(frame: dict[str, Any]) -> list[Event]:
+    if errors := frame.get("errors"):
+        raise AiError(errors[0]["code"], 500, errors[0]["message"])
+    events: list[Event] = [TextDelta(frame["response"])] if frame.get("response") else []
+    if usage := frame.get("usage"):
+        counts = Usage(usage["prompt_tokens"], usage["completion_tokens"])
+        events.append(Finished(None, counts))
+    return events
