@@ -23,7 +23,12 @@ from runtime.config import DecoderShape
 from runtime.errors import ArtifactError
 from runtime.tokenizer import ChatTokenizer
 
-DECODER, TOKENIZER, TEMPLATE, MANIFEST = "decoder.onnx", "tokenizer.json", "chat_template.jinja", "manifest.json"
+DECODER, TOKENIZER, TEMPLATE, MANIFEST = (
+    "decoder.onnx",
+    "tokenizer.json",
+    "chat_template.jinja",
+    "manifest.json",
+)
 BUILDER_VERSION = 1
 """Raised whenever what is built changes, so that artifacts of an older builder are built anew."""
 
@@ -71,9 +76,7 @@ class Artifact:
         named = {name: text for name, text in special.items() if text}
         template = self.folder / TEMPLATE
         chat = ChatTemplate(template.read_text(encoding="utf-8"), named) if template.exists() else None
-        return ChatTokenizer(
-            Tokenizer.from_file(str(self.folder / TOKENIZER)), chat, bos=self.manifest.bos_token
-        )
+        return ChatTokenizer(Tokenizer.from_file(str(self.folder / TOKENIZER)), chat, bos=self.manifest.bos_token)
 
 
 class ArtifactStore:

@@ -27,6 +27,7 @@ from runtime.config import DecoderShape
 from runtime.quantization import BLOCK, Dense, Floats, Int4, Int8, Matrix, stack
 
 _EXTERNAL_FROM = 1024  # bytes; smaller initialisers stay inside the model file
+_Attributes = dict[str, Any]
 _HEAD_INPUT = "final_norm"
 _PAGE = 4096  # external tensors start on a page so that they can be mapped
 
@@ -78,9 +79,7 @@ class _GraphWriter:
         if name not in self._names:
             self._names.add(name)
             values = np.ascontiguousarray(values)
-            tensor = TensorProto(
-                name=name, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape
-            )
+            tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
             if values.nbytes >= _EXTERNAL_FROM:
                 self._point(tensor, self._store(values), values.nbytes)
             else:
@@ -110,7 +109,7 @@ class _GraphWriter:
     def model(self, shape: DecoderShape) -> onnx.ModelProto:
         """The finished model. Opset 21 and IR 10 are what every supported ONNX Runtime reads."""
         info = helper.make_tensor_value_info
-        cache = ["B", shape.kv_heads, "T", shape.head_dim]
+        cache: list[str | int | None] = ["B", shape.kv_heads, "T", shape.head_dim]
         inputs = [
             info("input_ids", TensorProto.INT64, ["B", "S"]),
             info("seqlens_k", TensorProto.INT32, ["B"]),
@@ -127,7 +126,13 @@ class _GraphWriter:
         return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="roost")
 
     def _node(
-        self, domain: str, kind: str, inputs: Sequence[str], name: str, outputs: Sequence[str], attrs: dict[str, Any]
+        self,
+        domain: str,
+        kind: str,
+        inputs: Sequence[str],
+        name: str,
+        outputs: Sequence[str],
+        attrs: dict[str, Any],
     ) -> str:
         outputs = outputs or [name]
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attrs))
@@ -136,7 +141,7 @@ class _GraphWriter:
     def _store(self, values: NDArray[Any]) -> int:
         self.data.write(b"\0" * (-self.data.tell() % _PAGE))
         offset = self.data.tell()
-        self.data.write(memoryview(values).cast("B"))
+        self.data.write(values.data.cast("B"))
         return offset
 
     def _point(self, tensor: TensorProto, offset: int, length: int) -> None:
@@ -178,7 +183,7 @@ class _Decoder:
             return graph.op("Gather", [graph.constant("embed.w", table.dense()), "input_ids"], name="embed")
         codes = graph.constant("embed.q", table.unsigned())
         scales = graph.constant("embed.s", table.scales)
-        attrs = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+        attrs: _Attributes = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
         return graph.microsoft("GatherBlockQuantized", [codes, "input_ids", scales], name="embed", **attrs)
 
     def _layer(self, layer: int, branch: str | None, residual: str) -> tuple[str, str]:
@@ -193,7 +198,7 @@ class _Decoder:
         graph, epsilon = self._graph, self._shape.norm_epsilon
         gain_name = graph.constant(f"{name}.g", gain)
         if branch is None:
-            attrs = {"epsilon": epsilon, "axis": -1, "stash_type": 1}
+            attrs: _Attributes = {"epsilon": epsilon, "axis": -1, "stash_type": 1}
             return graph.op("SimplifiedLayerNormalization", [residual, gain_name], name=name, **attrs), residual
         total = f"{name}.sum"
         inputs, outputs = [branch, residual, gain_name], [name, "", "", total]
@@ -290,7 +295,7 @@ class _Decoder:
 
     def _matmul_nbits(self, name: str, inputs: list[str], matrix: Int4 | Int8, bits: int, level: int) -> str:
         rows, columns = matrix.shape
-        attrs = {"N": rows, "K": columns, "bits": bits, "block_size": BLOCK, "accuracy_level": level}
+        attrs: _Attributes = {"N": rows, "K": columns, "bits": bits, "block_size": BLOCK, "accuracy_level": level}
         return self._graph.microsoft("MatMulNBits", inputs, name=name, **attrs)
 
     def _sums_of_blocks(self, x: str) -> str:

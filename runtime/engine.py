@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,7 +73,7 @@ class Generation:
         self._arrivals: asyncio.Queue[GeneratedToken | Exception] = asyncio.Queue()
         self.sequence_id = sequence.id
 
-    async def __aiter__(self) -> AsyncIterator[GeneratedToken]:
+    async def __aiter__(self) -> AsyncGenerator[GeneratedToken]:
         """Tokens as they come, the last one with its reason; raises :class:`EngineFailed` if a step failed."""
         try:
             while True:

@@ -6,6 +6,7 @@ build a model that is quietly wrong. Source: the GGUF specification (ggml/docs/g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from runtime.config import DecoderShape
 from runtime.errors import ArtifactError
-from runtime.quantization import Dense, Floats, Matrix, from_q4_0, from_q4_1, from_q8_0, take_rows
+from runtime.quantization import Bytes, Dense, Floats, Matrix, from_q4_0, from_q4_1, from_q8_0, take_rows
 
 _LINEARS = {
     "q": "attn_q",
@@ -29,7 +30,7 @@ _LINEARS = {
     "down": "ffn_down",
 }
 _NORMS = {"attention_norm": "attn_norm", "ffn_norm": "ffn_norm"}
-_DECODERS = {Type.Q4_0: from_q4_0, Type.Q4_1: from_q4_1, Type.Q8_0: from_q8_0}
+_DECODERS: dict[Type, Callable[[Bytes], Matrix]] = {Type.Q4_0: from_q4_0, Type.Q4_1: from_q4_1, Type.Q8_0: from_q8_0}
 
 
 class GgufWeights:

@@ -93,9 +93,7 @@ class Pool:
             raise NoWeights(f"{model} has no weights here: type roost pull {model} --from FILE.gguf")
         if stand_in := find_stand_in(self._store):
             return stand_in
-        raise NoWeights(
-            f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in"
-        )
+        raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in")
 
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, in the order of loading."""

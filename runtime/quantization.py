@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,8 @@ class Int4:
         """The codes two to a byte, the earlier input in the low nibble: ``[N, K/32, 16]``."""
         rows, inputs = self.shape
         pairs = self.codes.reshape(rows, inputs // BLOCK, BLOCK // 2, 2)
-        return pairs[..., 0] | (pairs[..., 1] << 4)
+        packed: Bytes = pairs[..., 0] | (pairs[..., 1] << np.uint8(4))
+        return packed
 
     def dense(self) -> Floats:
         """The matrix itself, float32 ``[N, K]``."""
@@ -91,7 +92,6 @@ class Dense:
 
 
 Matrix: TypeAlias = Int4 | Int8 | Dense
-_Kind = TypeVar("_Kind", Int4, Int8, Dense)
 
 
 def stack(parts: Sequence[Matrix]) -> list[Matrix]:
@@ -121,7 +121,7 @@ def _join(above: Matrix, below: Matrix) -> Matrix | None:
     return None
 
 
-def take_rows(matrix: _Kind, order: NDArray[np.intp]) -> _Kind:
+def take_rows(matrix: Matrix, order: NDArray[np.intp]) -> Matrix:
     """``matrix`` with its N rows in another order; exact in every format."""
     match matrix:
         case Int4():

@@ -77,7 +77,12 @@ class DecoderSession:
         wanted = np.array([row * length + length - 1 for row, span in enumerate(spans) if span.samples], np.int64)
         logits = np.empty((len(wanted), self._vocab), np.float32)
         binding = self._bind_cache(spans[0].slot, len(spans))
-        inputs = {"input_ids": ids, "seqlens_k": lengths, "total_seq": total, "logit_idx": wanted}
+        inputs: dict[str, NDArray[Any]] = {
+            "input_ids": ids,
+            "seqlens_k": lengths,
+            "total_seq": total,
+            "logit_idx": wanted,
+        }
         for name, values in inputs.items():
             binding.bind_input(name, "cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
@@ -101,7 +106,7 @@ class DecoderSession:
 
 def _open(model: Path, device: Device, threads: int) -> onnxruntime.InferenceSession:
     require_onnxruntime()
-    import onnxruntime  # noqa: PLC0415  (slow to import, and absent where nobody chose cpu or gpu)
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from runtime.pool import ServedBy
@@ -18,7 +18,7 @@ class Answer:
     """
 
     def __init__(
-        self, events: AsyncIterator[Event], *, streaming: bool, request_id: str, served_by: ServedBy | None
+        self, events: AsyncGenerator[Event], *, streaming: bool, request_id: str, served_by: ServedBy | None
     ) -> None:
         self._events = events
         self.streaming = streaming
@@ -30,9 +30,7 @@ class Answer:
 
     async def aclose(self) -> None:
         """Stop computing. Idempotent."""
-        close = getattr(self._events, "aclose", None)
-        if close is not None:
-            await close()
+        await self._events.aclose()
 
     async def result(self) -> dict[str, Any]:
         """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation."""

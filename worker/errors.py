@@ -30,6 +30,10 @@ class BodyTooLarge(ValueError):
     """A request body past the size that a door takes."""
 
 
+class ClientLeft(ConnectionError):
+    """The client closed its connection while it was being served; there is nobody to answer."""
+
+
 class NotEmulated(NotImplementedError):
     """Something the platform has and roost hasn't (yet); the sentence names it."""
 
@@ -55,6 +59,7 @@ CODES: dict[type[Exception], Code] = {
     UnknownModel: Code(5007, 400, "No such model"),
     LoraUnsupported: Code(5005, 405, "Ai"),
     BodyTooLarge: Code(3006, 413, "Ai", "Request is too large"),
+    ClientLeft: Code(3008, 408, "Ai", "Request was aborted"),
     ContextTooLong: Code(5021, 413, "Ai"),
     Overloaded: Code(3040, 429, "Ai", "Capacity temporarily exceeded, please try again."),
     Unauthorized: Code(10000, 401, "Ai", "Authentication error"),

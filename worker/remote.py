@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import httpx
 
+from runtime.config import Usage
 from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
-from runtime.config import Usage
 from worker.answer import Answer
 from worker.errors import AiError
 from worker.streams import CONTENT_TYPE, parse_frames
@@ -64,7 +64,7 @@ class RemoteAI:
             raise AiError(5906, 503, f"no roost answers at {self._url} ({error})", lead="roost") from error
 
 
-async def _streamed(response: httpx.Response) -> AsyncIterator[Event]:
+async def _streamed(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         async for event in parse_frames(response.aiter_lines()):
             yield event
@@ -72,7 +72,7 @@ async def _streamed(response: httpx.Response) -> AsyncIterator[Event]:
         await response.aclose()
 
 
-async def _whole(response: httpx.Response) -> AsyncIterator[Event]:
+async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         await response.aread()
     finally:

@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from runtime.tasks.text_generation import Event, Finished, TextDelta
 from runtime.config import Usage
+from runtime.tasks.text_generation import Event, Finished, TextDelta
 from worker.errors import AiError
 
 CONTENT_TYPE = "text/event-stream"

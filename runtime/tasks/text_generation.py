@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -44,7 +44,7 @@ class TextGeneration:
         self._tokenizer = tokenizer
         self._stop_tokens = stop_tokens
 
-    async def generate(self, inputs: GenerationInputs, limits: TokenLimits) -> AsyncIterator[Event]:
+    async def generate(self, inputs: GenerationInputs, limits: TokenLimits) -> AsyncGenerator[Event]:
         """Events of one answer, the last of them :class:`Finished`. Closing the iterator stops the computation.
 
         Raises :class:`ContextTooLong` past ``limits``, :class:`BadParameter` for inputs that mean nothing,
@@ -57,7 +57,7 @@ class TextGeneration:
         )
         text, stops = self._tokenizer.detokenizer(), StopStrings(inputs.stop)
         count, reason = 0, None
-        tokens = aiter(generation)
+        tokens = generation.__aiter__()
         try:
             async for token in tokens:
                 count, reason = count + 1, token.finished

@@ -9,7 +9,7 @@ import asyncio
 import atexit
 import logging
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from catalog import Catalog, ModelCard, Query
@@ -61,9 +61,7 @@ class AI:
         answer = await self.generate(model, inputs, options)
         return AIStream(answer) if answer.streaming else await answer.result()
 
-    async def generate(
-        self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
-    ) -> Answer:
+    async def generate(self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Answer:
         """The answer as typed events; returns once the first is there, so that faults before it are raised."""
         self.last_request_id = request_id = new_request_id()
         try:
@@ -139,19 +137,19 @@ def _refuse_what_cannot_run(card: ModelCard, inputs: Mapping[str, Any]) -> None:
         raise NotEmulated(f"{card.name} performs {card.task.name}, which roost can't run yet")
 
 
-async def _started(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _started(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
     """``events`` with the first one already computed."""
     first = await anext(events)
     return _chained(first, events)
 
 
-async def _chained(first: Event, rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _chained(first: Event, rest: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
     try:
         yield first
         async for event in rest:
             yield event
     finally:
-        await rest.aclose()  # type: ignore[attr-defined]  # it is an async generator
+        await rest.aclose()
 
 
 def _close_at_exit(pool: Pool) -> None:

