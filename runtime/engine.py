@@ -187,10 +187,17 @@ class Engine:
                 self._wake.notify()
 
     def _work(self) -> None:
-        while self._receive():
-            if not self._scheduler.idle:
-                self._step()
-        self._fail_all(EngineFailed("the engine was closed"))
+        error = EngineFailed("the engine was closed")
+        try:
+            while self._receive():
+                if not self._scheduler.idle:
+                    self._step()
+        except Exception as defect:  # whoever waits must hear of it
+            _log.exception("the engine broke")
+            error = EngineFailed(f"the engine broke: {defect}")
+        with self._wake:
+            self._open = False
+        self._fail_all(error)
         self._executor.close()
 
     def _receive(self) -> bool:

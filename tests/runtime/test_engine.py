@@ -1,0 +1,213 @@
+"""The engine's laws, proven on a decoder whose every token depends on the whole cache."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from runtime.config import SamplingParams
+from runtime.engine import Engine, Generation
+from runtime.errors import ContextTooLong, EngineFailed, Overloaded
+from tests.models.arithmetic import VOCAB, continuation
+from tests.runtime.conftest import CAPACITY, CheckedSession, StartEngine
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def prompts(count: int, seed: int = 1) -> list[list[int]]:
+    choose = random.Random(seed)
+    return [[choose.randrange(VOCAB) for _ in range(choose.randint(1, 40))] for _ in range(count)]
+
+
+def submit(engine: Engine, prompt: Sequence[int], count: int = 20, **options: object) -> Generation:
+    return engine.submit(list(prompt), max_tokens=count, sampling=GREEDY, **options)  # type: ignore[arg-type]
+
+
+async def read(generation: Generation) -> list[int]:
+    return [token.id async for token in generation]
+
+
+async def drained(engine: Engine) -> None:
+    """Wait until no row is held; the test's own timeout is the limit."""
+    while engine.stats().running or engine.stats().waiting:
+        await asyncio.sleep(0.001)
+
+
+async def test_alone_matches_the_closed_form(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    for prompt in prompts(6):
+        assert await read(submit(engine, prompt)) == continuation(prompt, 20)
+
+
+async def test_batch_matches_single(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=8)
+    asked = prompts(24)
+    answers = await asyncio.gather(*(read(submit(engine, prompt)) for prompt in asked))
+    assert answers == [continuation(prompt, 20) for prompt in asked]
+
+
+async def test_staggered_admission_disturbs_nobody(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=6)
+    asked, running = prompts(12), []
+    for prompt in asked:
+        running.append(asyncio.create_task(read(submit(engine, prompt, 40))))
+        await asyncio.sleep(0.002)
+    assert await asyncio.gather(*running) == [continuation(prompt, 40) for prompt in asked]
+
+
+@pytest.mark.parametrize(("chunk", "prefill"), [(2, 2), (3, 5), (8, 64), (64, 64)])
+async def test_chunking_changes_nothing(start_engine: StartEngine, chunk: int, prefill: int) -> None:
+    engine = start_engine(chunk=chunk, prefill=prefill)
+    asked = [[5] * 33, *prompts(5)]
+    answers = await asyncio.gather(*(read(submit(engine, prompt)) for prompt in asked))
+    assert answers == [continuation(prompt, 20) for prompt in asked]
+
+
+async def test_rows_of_unequal_length_end_and_are_refilled(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=3)
+    asked = [(prompt, 1 + 5 * (place % 7)) for place, prompt in enumerate(prompts(20))]
+    answers = await asyncio.gather(*(read(submit(engine, prompt, count)) for prompt, count in asked))
+    assert answers == [continuation(prompt, count) for prompt, count in asked]
+
+
+async def test_preempted_resumes_identically(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=8, kv_tokens=CAPACITY)
+    asked = prompts(10)
+    answers = await asyncio.gather(*(read(submit(engine, prompt, 60)) for prompt in asked))
+    assert answers == [continuation(prompt, 60) for prompt in asked]
+    assert engine.stats().preemptions > 0
+
+
+async def test_same_seed_gives_the_same_tokens_alone_and_in_a_full_batch(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=8)
+    sampling = SamplingParams(temperature=5.0, seed=42)
+
+    def ask(params: SamplingParams) -> Generation:
+        return engine.submit([3, 1, 4], max_tokens=30, sampling=params)
+
+    alone = await read(ask(sampling))
+    crowd = [ask(SamplingParams(temperature=5.0, seed=seed)) for seed in range(1, 12)]
+    together = await asyncio.gather(read(ask(sampling)), *(read(other) for other in crowd))
+    assert together[0] == alone
+    assert len({tuple(tokens) for tokens in together}) == len(together)
+
+
+async def test_stop_token_ends_a_row(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    expected = continuation([1, 2, 3], 50)
+    stop = frozenset({expected[9]})
+    generation = submit(engine, [1, 2, 3], 50, stop_tokens=stop)
+    tokens = [token async for token in generation]
+    assert [token.id for token in tokens] == continuation([1, 2, 3], 50, stop)
+    assert [token.finished for token in tokens] == [None] * (len(tokens) - 1) + ["stop"]
+
+
+async def test_length_ends_a_row(start_engine: StartEngine) -> None:
+    tokens = [token async for token in submit(start_engine(), [1, 2], 7)]
+    assert len(tokens) == 7
+    assert tokens[-1].finished == "length"
+
+
+async def test_abort_frees_rows_in_any_state(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=2)
+    kept = prompts(2, seed=5)
+    running = [asyncio.create_task(read(submit(engine, prompt, 60))) for prompt in kept]
+    for prompt in prompts(30, seed=9):  # some of these run, one is being read, the others wait
+        submit(engine, prompt, 80).abort()
+    leaver = submit(engine, [8, 9], 100)
+    async for _ in leaver:
+        break
+    assert await asyncio.gather(*running) == [continuation(prompt, 60) for prompt in kept]
+    await drained(engine)
+    assert engine.stats().cached_tokens == 0
+
+
+async def test_fifty_random_leavers_disturb_nobody(start_engine: StartEngine) -> None:
+    engine, choose = start_engine(rows=5), random.Random(3)
+
+    async def leave_early(prompt: list[int]) -> None:
+        stay = choose.randint(0, 6)
+        async for _ in submit(engine, prompt, 80):
+            if (stay := stay - 1) <= 0:
+                return
+
+    async def stay(prompt: list[int]) -> bool:
+        return await read(submit(engine, prompt, 30)) == continuation(prompt, 30)
+
+    leavers = [leave_early(prompt) for prompt in prompts(50, seed=11)]
+    stayers = [stay(prompt) for prompt in prompts(10, seed=12)]
+    results = await asyncio.gather(*stayers, *leavers)
+    assert results[:10] == [True] * 10
+    await drained(engine)
+    assert engine.stats().cached_tokens == 0
+
+
+async def test_cancelling_the_reader_aborts(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    reader = asyncio.create_task(read(submit(engine, [1], 120)))
+    while not engine.stats().generated_tokens:
+        await asyncio.sleep(0.001)
+    reader.cancel()
+    await drained(engine)
+    assert engine.stats().generated_tokens < 120
+
+
+async def test_first_come_first_served(start_engine: StartEngine) -> None:
+    engine, order = start_engine(rows=1), []
+
+    async def note(name: int, prompt: list[int]) -> None:
+        await read(submit(engine, prompt, 3))
+        order.append(name)
+
+    await asyncio.gather(*(note(name, prompt) for name, prompt in enumerate(prompts(8))))
+    assert order == list(range(8))
+
+
+async def test_a_full_queue_refuses_and_loses_nothing(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=1, waiting=2)
+    admitted = [submit(engine, [place], 20) for place in range(3)]
+    with pytest.raises(Overloaded):
+        submit(engine, [9], 20)
+    assert await asyncio.gather(*map(read, admitted)) == [continuation([place], 20) for place in range(3)]
+    assert await read(submit(engine, [9], 20)) == continuation([9], 20)
+
+
+async def test_too_long_is_refused_with_both_numbers(start_engine: StartEngine) -> None:
+    with pytest.raises(ContextTooLong, match=rf"\({CAPACITY + 1}\).*\({CAPACITY}\)"):
+        submit(start_engine(), [1] * 28, 101)
+
+
+async def test_the_longest_request_fits(start_engine: StartEngine) -> None:
+    assert await read(submit(start_engine(), [2] * 28, 100)) == continuation([2] * 28, 100)
+
+
+async def test_a_failing_step_ends_its_requests_and_the_engine_serves_on(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=2)
+    session = engine._executor
+    assert isinstance(session, CheckedSession)
+    session.fail_next = True
+    with pytest.raises(EngineFailed, match="as this test asked"):
+        await read(submit(engine, [1], 5))
+    assert await read(submit(engine, [1], 5)) == continuation([1], 5)
+
+
+async def test_closing_fails_what_runs(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    reader = asyncio.create_task(read(submit(engine, [1], 120)))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(engine.close)
+    with pytest.raises(EngineFailed):
+        await reader
+    with pytest.raises(EngineFailed, match="closed"):
+        submit(engine, [1])
+
+
+async def test_streams_keep_their_pace_while_a_long_prompt_is_read(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=2, chunk=4, prefill=4)
+    session = engine._executor
+    assert isinstance(session, CheckedSession)
+    await asyncio.gather(read(submit(engine, [1], 60)), read(submit(engine, [2] * 40, 5)))
+    mixed = [plan for plan in session.plans if plan.decode and plan.chunk]
+    assert mixed
+    assert all(len(plan.chunk.tokens) <= 5 for plan in mixed if plan.chunk)
