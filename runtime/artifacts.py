@@ -6,6 +6,7 @@ A folder is made under a lock in a temporary place and renamed when whole, so an
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
 from runtime.chat_template import ChatTemplate
@@ -97,13 +98,14 @@ class ArtifactStore:
         """
         folder = self._folder(key)
         try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+            stated = json.loads((folder / MANIFEST).read_bytes())
+            if stated["builder"] != BUILDER_VERSION:
+                return None
+            manifest = Manifest.model_validate(stated)
         except FileNotFoundError:
             return None
-        except (ValidationError, OSError) as error:
-            raise ArtifactError(f"the artifact at {folder} is damaged ({error}): delete the folder") from error
-        if manifest.builder != BUILDER_VERSION:
-            return None
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise ArtifactError(f"the artifact at {folder} is damaged ({MANIFEST}): delete the folder") from error
         for name, (size, _) in manifest.files.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != size:

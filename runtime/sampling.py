@@ -18,6 +18,8 @@ GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy; clients that can't send 0 send 1e-8."""
 
 _MANTISSA = 53
+_NEGLIGIBLE = 40.0  # a candidate this many temperatures below the best has a probability under 5e-18
+_LIKELY_ENOUGH = (64, 1024)  # how many of the best entries usually hold top_p's share
 
 
 class Sampler:
@@ -64,12 +66,12 @@ class Sampler:
         params = self._params
         if params.temperature < GREEDY_BELOW or params.top_k == 1 or params.top_p == 0:
             return int(scores.argmax())
-        kept = _top_k(scores, params.top_k)
+        kept = _candidates(scores, params)
         probabilities = _softmax(scores[kept], params.temperature)
         if params.top_p is not None and params.top_p < 1:
             inside = _top_p(probabilities, params.top_p)
             kept, probabilities = kept[inside], probabilities[inside]
-        cumulative = np.cumsum(probabilities)
+        cumulative = np.cumsum(probabilities, dtype=np.float64)
         drawn = np.searchsorted(cumulative, self._uniform() * cumulative[-1], side="right")
         return int(kept[min(int(drawn), len(kept) - 1)])
 
@@ -79,22 +81,28 @@ class Sampler:
         return (bits >> (64 - _MANTISSA)) / float(1 << _MANTISSA)
 
 
-def _top_k(scores: NDArray[np.float32], k: int | None) -> NDArray[np.intp]:
-    """Indices of the ``k`` best scores, ascending; all of them where ``k`` is absent or as large."""
-    if k is None or k >= scores.size:
-        return np.arange(scores.size)
-    return np.sort(np.argpartition(scores, -k)[-k:])
+def _candidates(scores: NDArray[np.float32], params: SamplingParams) -> NDArray[np.intp]:
+    """Ascending indices of the ``top_k`` best scores; without it, of all that have any chance of being drawn."""
+    if params.top_k is not None and params.top_k < scores.size:
+        return np.sort(np.argpartition(scores, -params.top_k)[-params.top_k :])
+    return np.flatnonzero(scores >= scores.max() - _NEGLIGIBLE * params.temperature)
 
 
-def _softmax(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    shifted = (scores.astype(np.float64) - float(scores.max())) / temperature
-    weights = np.exp(shifted)
-    normalised: NDArray[np.float64] = weights / weights.sum()
+def _softmax(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    weights = np.exp((scores - scores.max()) / np.float32(temperature))
+    normalised: NDArray[np.float32] = weights / weights.sum()
     return normalised
 
 
-def _top_p(probabilities: NDArray[np.float64], p: float) -> NDArray[np.intp]:
+def _top_p(probabilities: NDArray[np.float32], p: float) -> NDArray[np.intp]:
     """The fewest most probable entries whose sum reaches ``p``; ascending indices, at least one."""
-    order = np.argsort(-probabilities, kind="stable")
-    reached = int(np.searchsorted(np.cumsum(probabilities[order]), p)) + 1
+    for size in (*_LIKELY_ENOUGH, probabilities.size):
+        best = np.arange(probabilities.size)
+        if size < probabilities.size:  # sorting the few that matter, not the whole vocabulary
+            best = np.argpartition(probabilities, -size)[-size:]
+        order = best[np.argsort(-probabilities[best], kind="stable")]
+        cumulative = np.cumsum(probabilities[order], dtype=np.float64)
+        if cumulative[-1] >= p:
+            break
+    reached = int(np.searchsorted(cumulative, p)) + 1
     return np.sort(order[:reached])

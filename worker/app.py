@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -38,7 +40,7 @@ def create_host(
     ]
     app = Starlette(
         routes=[*local, *doors],
-        middleware=[Middleware(_RequestLog), Middleware(Guard, hosts=hosts, token=token)],
+        middleware=[Middleware(_Edge), Middleware(Guard, hosts=hosts, token=token)],
         exception_handlers=exception_handlers,
         lifespan=_lifespan,
     )
@@ -82,8 +84,8 @@ async def _ps(request: Request) -> Response:
     return JSONResponse({"loaded": rows})
 
 
-class _RequestLog:
-    """One line per request, in wrangler's form: ``POST /path 200 OK (412ms)``."""
+class _Edge:
+    """What Cloudflare's edge adds: a ``cf-ray`` on every reply, and a log line in wrangler's form."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -97,6 +99,7 @@ class _RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                MutableHeaders(scope=message)["cf-ray"] = f"{secrets.token_hex(8)}-LOCAL"
             await send(message)
 
         try:

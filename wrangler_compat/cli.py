@@ -101,7 +101,7 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another address than loopback needs --token.")
 @click.option("--port", type=int, help="Default: 8790, or the next free one.")
-@click.option("--token", help="Ask callers for this bearer token.")
+@click.option("--token", envvar="ROOST_TOKEN", help="Ask callers for this bearer token.  [env: ROOST_TOKEN]")
 @click.option("--cards", type=click.Path(path_type=Path), multiple=True, help="A folder of more model cards.")
 @click.option("--no-stand-in", is_flag=True, help="Only models with weights of their own answer.")
 @click.option("--offline", is_flag=True, help="Never fetch anything.")

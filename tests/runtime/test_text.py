@@ -1,6 +1,8 @@
 """Text laws: no half characters, no leaked stop strings, special tokens only where the template puts them."""
 
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from runtime.stand_in import find_stand_in
 from runtime.stopping import StopStrings
 from runtime.tokenizer import ChatTokenizer
 
+REFERENCE = Path(__file__).parent / "reference"
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -144,3 +147,13 @@ def test_the_stand_ins_chat_is_what_llama_cpp_makes_of_it() -> None:
         *(1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182),
         *(2, 198, 1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198),
     ]
+
+
+@pytest.mark.weights
+def test_the_stand_ins_tokenizer_equals_llama_cpps_on_varied_text() -> None:
+    artifact = find_stand_in(ArtifactStore())
+    assert artifact is not None, "run make setup"
+    tokenizer = artifact.tokenizer()
+    cases = json.loads((REFERENCE / "llama_cpp_tokens.json").read_text())
+    assert len(cases) > 250
+    assert [text for text, tokens in cases if tokenizer.encode_raw(text) != tokens] == []
