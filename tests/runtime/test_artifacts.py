@@ -41,9 +41,13 @@ def test_an_artifact_appears_when_it_is_whole(store: ArtifactStore) -> None:
 
 
 def test_an_interrupted_build_leaves_nothing(store: ArtifactStore) -> None:
-    with pytest.raises(KeyboardInterrupt), store.making("made") as folder:
-        (folder / "file").write_text("half")
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with store.making("made") as folder:
+            (folder / "file").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert left_in(store) == []
 
 
@@ -97,9 +101,11 @@ def test_a_truncated_gguf_is_refused(store: ArtifactStore, tmp_path: Path) -> No
 
 
 def test_a_file_that_is_not_there(store: ArtifactStore, tmp_path: Path) -> None:
-    for attempt in (lambda path: pull_gguf(store, MODEL, path), lambda path: pull_stand_in(store, path)):
-        with pytest.raises(ArtifactError, match="there is no file"):
-            attempt(tmp_path / "nowhere.gguf")
+    nowhere = tmp_path / "nowhere.gguf"
+    with pytest.raises(ArtifactError, match="there is no file"):
+        pull_gguf(store, MODEL, nowhere)
+    with pytest.raises(ArtifactError, match="there is no file"):
+        pull_stand_in(store, nowhere)
 
 
 def test_a_stand_in_with_another_checksum_is_refused_and_leaves_nothing(store: ArtifactStore, tmp_path: Path) -> None:
@@ -176,7 +182,7 @@ def cut_decoder(artifact: Artifact) -> None:
 )
 def test_a_damaged_artifact_says_what_to_do(store: ArtifactStore, copied: Artifact, damage: Damage) -> None:
     damage(copied)
-    with pytest.raises(ArtifactError, match="damaged.*delete the folder"):
+    with pytest.raises(ArtifactError, match=r"damaged.*delete the folder"):
         find_stand_in(store)
 
 
