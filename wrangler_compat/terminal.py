@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, Task, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from runtime.pull import Progress as Report
 
@@ -29,14 +31,27 @@ def progress() -> Iterator[Report]:
     if not console.is_terminal:
         yield _plain_lines(console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Amount())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
+        yield functools.partial(_update, bar)
 
-        def report(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
 
-        yield report
+class _Amount(DownloadColumn):
+    """How much of how much has arrived; nothing where that can't be told."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
+def _update(bar: Progress, what: str, done: int, total: int) -> None:
+    """Show one piece of work at a time: a new one replaces the one before."""
+    shown = next(iter(bar.tasks), None)
+    if shown is None or shown.description != what:
+        if shown is not None:
+            bar.remove_task(shown.id)
+        bar.add_task(what, completed=done, total=total or None)
+    else:
+        bar.update(shown.id, completed=done)
 
 
 def _plain_lines(console: Console) -> Report:
