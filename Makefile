@@ -33,7 +33,7 @@ docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines w
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-agreement .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'

@@ -142,7 +142,8 @@ def from_q4_0(raw: Bytes) -> Int4:
 def from_q4_1(raw: Bytes) -> Int4:
     """ggml Q4_1 rows: 20-byte blocks of fp16 scale ``d``, fp16 minimum ``m`` and 16 bytes of nibbles.
 
-    ``d*q + m`` equals ``d*(q-8) + (m + 8*d)``, so nothing is lost (8*d is exact in float32).
+    ``d*q + m`` equals ``d*(q-8) + (m + 8*d)``, and 8*d is exact in float32, as is the sum but for
+    minima ten thousand times the scale.
     """
     blocks = raw.reshape(raw.shape[0], -1, 20)
     scales = _halves(blocks, 0)
