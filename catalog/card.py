@@ -154,7 +154,7 @@ def load_card(path: Path) -> ModelCard:
     """The card in ``path`` (``.md``, ``.yaml``, ``.yml`` or ``.json``); :class:`CardError` if it isn't one."""
     try:
         return parse_card(path.read_text(encoding="utf-8"), path.suffix)
-    except (CardError, UnicodeDecodeError) as error:
+    except (CardError, UnicodeDecodeError, OSError) as error:
         raise CardError(f"{path.name}: {error}") from error
 
 
@@ -184,14 +184,14 @@ def _front_matter(text: str) -> str:
 def _yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that isn't one is a ValueError
         raise CardError(f"not YAML: {' '.join(str(error).split())}") from error
 
 
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CardError(f"not JSON: {error}") from error
 
 

@@ -14,7 +14,6 @@ import jsonschema_rs
 from catalog.wording import describe, pointer, type_name
 
 Json = dict[str, Any]
-_ABSENT: tuple[object, ...] = (None, [])
 
 
 class InvalidInput(ValueError):
@@ -37,12 +36,13 @@ class InputSchema:
     def validate(self, inputs: object) -> Json:
         """A new dict: ``inputs`` without nulls and unknown names, with the matching variant's defaults.
 
-        Clients send ``"stop": null`` and names of other APIs; the platform ignores both. Raises
+        Clients send ``"stop": null`` and names of other APIs; the platform ignores both. A name of another variant
+        stays (``raw`` beside messages means something), unless that variant requires it. Raises
         :class:`InvalidInput` with the path and the bound that was broken.
         """
         if not isinstance(inputs, Mapping):
             raise InvalidInput("/", f"Type mismatch of '/', '{type_name(inputs)}' not in 'object'")
-        given = {str(name): value for name, value in inputs.items() if value not in _ABSENT}
+        given = {str(name): value for name, value in inputs.items() if not _is_absent(value)}
         try:
             self._validator.validate(given)
         except jsonschema_rs.ValidationError:
@@ -50,9 +50,11 @@ class InputSchema:
         except ValueError as error:  # what JSON can't express: NaN, bytes, an endless nesting
             raise InvalidInput("/", f"the inputs are not JSON: {error}") from None
         matching = next((v for v in self._variants if v.accepts(given)), None)
-        defaults = matching.defaults if matching else {}
-        kept = {name: value for name, value in given.items() if name in self._known or not self._known}
-        return {**defaults, **kept}
+        if matching is None:
+            return given
+        foreign = {name for variant in self._variants for name in variant.required} - matching.properties.keys()
+        kept = {name: value for name, value in given.items() if name in self._known - foreign or not self._known}
+        return {**matching.defaults, **kept}
 
     def _refusal(self, given: Json) -> InvalidInput:
         error = next(iter(self._validator.iter_errors(given)))
@@ -66,12 +68,17 @@ class _Variant:
     def __init__(self, parent: Json, schema: Json) -> None:
         merged = {"type": parent["type"], **schema} if "type" in parent else schema
         self.properties: Json = schema.get("properties") or {}
+        self.required: list[str] = schema.get("required") or []
         self.defaults = {
             name: spec["default"]
             for name, spec in self.properties.items()
             if isinstance(spec, dict) and "default" in spec
         }
         self.accepts = jsonschema_rs.validator_for(merged).is_valid
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or (isinstance(value, list | tuple) and not value)
 
 
 def compile_error(schema: Json) -> str | None:

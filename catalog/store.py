@@ -99,7 +99,7 @@ def read_folder(folder: Path) -> Iterable[ModelCard]:
     if not folder.is_dir():
         raise NotADirectoryError(f"no folder of cards at {folder}")
     for path in sorted(folder.iterdir()):
-        if path.suffix in _SUFFIXES:
+        if path.suffix in _SUFFIXES and not path.is_dir():
             try:
                 yield load_card(path)
             except CardError as error:

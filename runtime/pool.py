@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
@@ -53,7 +55,7 @@ class LoadedModel:
 
 
 class Pool:
-    """Finds the artifact for a model and loads it. Use from one event loop at a time.
+    """Finds the artifact for a model and loads it, in a thread. Serves any event loop, one after another too.
 
     ``stand_in``: whether the stand-in may answer for a model without weights of its own.
     """
@@ -72,16 +74,16 @@ class Pool:
         self._stand_in = stand_in
         self._config = config or EngineConfig()
         self._threads = threads
-        self._loaded: dict[str, LoadedModel] = {}
-        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
+        self._lock = threading.Lock()
+        self._models: dict[str, Future[LoadedModel]] = {}
 
     async def get(self, model: str) -> LoadedModel:
-        """The loaded model that answers for ``model``; raises :class:`NoWeights` if nothing may."""
-        artifact = self.artifact(model)
-        key = artifact.folder.name
-        if key not in self._loaded:
-            self._loaded[key] = await self._load_once(key, artifact)
-        loaded = self._loaded[key]
+        """The loaded model that answers for ``model``; raises :class:`NoWeights` if nothing may.
+
+        Whoever asks while it loads waits for the same load; whoever gives up waiting stops nobody else.
+        """
+        loading = self._start(self.artifact(model))
+        loaded = await asyncio.shield(asyncio.wrap_future(loading))
         loaded.names.add(model)
         return loaded
 
@@ -97,23 +99,32 @@ class Pool:
 
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, in the order of loading."""
-        return list(self._loaded.values())
+        with self._lock:
+            return [model.result() for model in self._models.values() if model.done() and not model.exception()]
 
     def close(self) -> None:
-        """End every engine."""
-        for loaded in self._loaded.values():
-            loaded.engine.close()
-        self._loaded.clear()
+        """End every engine, those that are still loading included."""
+        with self._lock:
+            models, self._models = list(self._models.values()), {}
+        for model in models:
+            if model.exception() is None:  # waits for a load to end
+                model.result().engine.close()
 
-    async def _load_once(self, key: str, artifact: Artifact) -> LoadedModel:
-        """Load in a thread; whoever asks meanwhile waits for the same load."""
-        if key not in self._loading:
-            self._loading[key] = asyncio.create_task(asyncio.to_thread(self._load, artifact))
+    def _start(self, artifact: Artifact) -> Future[LoadedModel]:
+        """The load of ``artifact``, begun if nobody has. One that failed is tried anew."""
+        key = artifact.folder.name
+        with self._lock:
+            model = self._models.get(key)
+            if model is None or (model.done() and model.exception() is not None):
+                model = self._models[key] = Future()
+                threading.Thread(target=self._fulfil, args=(model, artifact), name="roost-load", daemon=True).start()
+            return model
+
+    def _fulfil(self, model: Future[LoadedModel], artifact: Artifact) -> None:
         try:
-            return await asyncio.shield(self._loading[key])
-        finally:
-            if key in self._loading and self._loading[key].done():
-                del self._loading[key]
+            model.set_result(self._load(artifact))
+        except BaseException as error:  # whoever waits must hear of it
+            model.set_exception(error)
 
     def _load(self, artifact: Artifact) -> LoadedModel:
         capacity = min(self._config.context, artifact.manifest.shape.context)

@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from runtime.chat_template import ChatTemplate
+from runtime.errors import BadParameter
 
 _REPLACEMENT = "\ufffd"
 _PRIVATE_USE = range(0xE000, 0xF900)  # characters that mean nothing of their own, to mark places in a text with
@@ -48,7 +49,7 @@ class ChatTokenizer:
         return Detokenizer(self)
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return _encode_with(self._tokenizer, text)
 
     @cached_property
     def _special_text(self) -> re.Pattern[str]:
@@ -77,8 +78,15 @@ class ChatTokenizer:
         for index, piece in enumerate(rendered.split(cut)):
             written_by_user = index % 2 == 1
             encoder = self._plain if written_by_user else self._tokenizer
-            tokens += encoder.encode(piece, add_special_tokens=False).ids
+            tokens += _encode_with(encoder, piece)
         return tokens
+
+
+def _encode_with(tokenizer: Tokenizer, text: str) -> list[int]:
+    try:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+    except TypeError as error:  # tokenizers' word for half a surrogate pair, which JSON can write
+        raise BadParameter("/", "the text holds half a character (a lone surrogate)") from error
 
 
 class Detokenizer:

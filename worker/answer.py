@@ -20,7 +20,7 @@ class Answer:
     def __init__(
         self, events: AsyncGenerator[Event], *, streaming: bool, request_id: str, served_by: ServedBy | None
     ) -> None:
-        self._events = events
+        self._events = _told(events, request_id)
         self.streaming = streaming
         self.request_id = request_id
         self.served_by = served_by
@@ -42,8 +42,6 @@ class Answer:
                         pieces.append(text)
                     case Finished(usage=counts):
                         usage = counts.as_dict()
-        except Exception as fault:
-            raise AiError.of(fault, self.request_id) from fault
         finally:
             await self.aclose()
         return {"response": "".join(pieces), "usage": usage}
@@ -58,6 +56,17 @@ class Answer:
             if self.served_by.stand_in:
                 headers["x-roost-stand-in"] = self.served_by.weights
         return headers
+
+
+async def _told(events: AsyncGenerator[Event], request_id: str) -> AsyncGenerator[Event]:
+    """``events``, with whatever goes wrong among them told as an :class:`AiError`."""
+    try:
+        async for event in events:
+            yield event
+    except Exception as fault:
+        raise AiError.of(fault, request_id) from fault
+    finally:
+        await events.aclose()
 
 
 class AIStream:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from catalog import InvalidInput, UnknownModel
 from runtime.errors import (
@@ -32,6 +33,14 @@ class BodyTooLarge(ValueError):
 
 class ClientLeft(ConnectionError):
     """The client closed its connection while it was being served; there is nobody to answer."""
+
+
+class NoRoost(ConnectionError):
+    """Where a roost was said to be, none answers, or something else does."""
+
+
+class StreamBroken(ConnectionError):
+    """A stream that ended before its end."""
 
 
 class NotEmulated(NotImplementedError):
@@ -68,6 +77,8 @@ CODES: dict[type[Exception], Code] = {
     DeviceUnavailable: Code(5903, 503, "roost"),
     ArtifactError: Code(5904, 503, "roost"),
     EngineFailed: Code(5905, 500, "roost"),
+    NoRoost: Code(5906, 503, "roost"),
+    StreamBroken: Code(5907, 502, "roost"),
 }
 _UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
 
@@ -97,6 +108,28 @@ class AiError(Exception):
     def foreseen(self) -> bool:
         """Whether the table has a row for it; otherwise it is a defect of roost."""
         return self.code != _UNFORESEEN.internal
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as the wire and a broken stream carry it."""
+        return {
+            "name": self.name,
+            "internalCode": self.code,
+            "httpCode": self.status,
+            "message": self.message,
+            "description": self.description,
+            "requestId": self.request_id,
+            "errors": [{"code": self.code, "message": self.message}],
+        }
+
+    @classmethod
+    def from_dict(cls, body: Any) -> AiError:
+        """The error that :meth:`to_dict` wrote; ``ValueError`` if ``body`` is nothing of the kind."""
+        try:
+            lead = str(body["message"]).removeprefix("AiError: ").partition(": ")[0]
+            code, status = int(body["internalCode"]), int(body["httpCode"])
+            return cls(code, status, str(body["description"]), lead=lead, request_id=str(body["requestId"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError("not an error of roost's") from error
 
     @classmethod
     def of(cls, fault: Exception, request_id: str = "") -> AiError:

@@ -46,7 +46,7 @@ class Guard:
 
     def _holds_token(self, request: HTTPConnection) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), (self._token or "").encode())
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.encode("latin-1"), (self._token or "").encode())
 
 
 def _failure(code: int, status: int, message: str) -> JSONResponse:

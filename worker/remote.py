@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import httpx
 
+from catalog import InvalidInput, UnknownModel
 from runtime.config import Usage
 from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
 from worker.answer import Answer
-from worker.errors import AiError
+from worker.errors import AiError, NoRoost, StreamBroken
 from worker.streams import CONTENT_TYPE, parse_frames
 
 _PATIENCE = httpx.Timeout(10, read=None)  # seconds; a long prompt on a CPU takes its time
+_JSON = "application/json"
 
 
 class RemoteAI:
     """The doors of a roost at ``url``. ``token``: what it was started with, if anything."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        headers = {b"authorization": f"Bearer {token}".encode()} if token else {}
         self._url = url.rstrip("/")
-        self._client = httpx.AsyncClient(base_url=self._url, timeout=_PATIENCE, headers=headers)
+        self._client = httpx.AsyncClient(timeout=_PATIENCE, headers=headers)
 
-    async def generate(self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None) -> Answer:
+    async def generate(self, model: str, inputs: object, options: Mapping[str, Any] | None) -> Answer:
         """Send the request; an answer once its headers are here."""
-        body = {"inputs": dict(inputs), "options": dict(options or {})}
-        request = self._client.build_request(
-            "POST", "/run", params={"version": "3"}, json=body, headers={"cf-consn-model-id": model}
-        )
-        response = await self._send(request)
-        if response.is_error:
-            await response.aread()
-            raise _error(response)
-        streaming = response.headers.get("content-type") == CONTENT_TYPE
+        if not model.isprintable():
+            raise UnknownModel(model)  # it can't even stand in a header
+        headers = {b"cf-consn-model-id": model.encode(), b"content-type": _JSON.encode()}
+        content = _body(inputs, options)
+        response = await self._send("POST", "/run?version=3", headers=headers, content=content)
+        kind = response.headers.get("content-type")
+        if response.is_error or kind not in (CONTENT_TYPE, _JSON):
+            raise await self._fault(response)
         return Answer(
-            _streamed(response) if streaming else _whole(response),
-            streaming=streaming,
+            _streamed(response) if kind == CONTENT_TYPE else _whole(response),
+            streaming=kind == CONTENT_TYPE,
             request_id=response.headers.get("cf-ai-req-id", ""),
             served_by=_served_by(model, response.headers),
         )
 
     async def models(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The catalogue's entries that ``params`` admit."""
-        request = self._client.build_request("GET", "/ai-api/models/search", params=dict(params))
-        response = await self._send(request)
-        await response.aread()
+        response = await self._send("GET", "/ai-api/models/search", params=dict(params))
         if response.is_error:
-            raise _error(response)
+            raise await self._fault(response)
+        await response.aread()
         found: list[dict[str, Any]] = response.json()["result"]
         return found
 
@@ -57,17 +58,41 @@ class RemoteAI:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         try:
+            request = self._client.build_request(method, self._url + path, **parts)
             return await self._client.send(request, stream=True)
-        except httpx.TransportError as error:
-            raise AiError(5906, 503, f"no roost answers at {self._url} ({error})", lead="roost") from error
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise NoRoost(f"no roost answers at {self._url} ({error})") from error
+
+    async def _fault(self, response: httpx.Response) -> Exception:
+        """What a refusal says: roost's own error, an edge's envelope, or that this is no roost at all."""
+        try:
+            await response.aread()
+            body = response.json()
+            if "internalCode" in body:
+                return AiError.from_dict(body)
+            first = body["errors"][0]
+            return AiError(int(first["code"]), response.status_code, str(first["message"]))
+        except (ValueError, KeyError, TypeError, IndexError, httpx.HTTPError):
+            said = " ".join(response.text[:80].split()) if response.is_stream_consumed else ""
+            return NoRoost(f"what answers at {self._url} is no roost ({response.status_code} {said!r})")
+
+
+def _body(inputs: object, options: object) -> str:
+    given = dict(inputs) if isinstance(inputs, Mapping) else inputs
+    try:
+        return json.dumps({"inputs": given, "options": options or {}})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput("/", f"the inputs are not JSON: {error}") from error
 
 
 async def _streamed(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         async for event in parse_frames(response.aiter_lines()):
             yield event
+    except httpx.HTTPError as error:
+        raise StreamBroken(f"the stream broke off before its end ({error})") from error
     finally:
         await response.aclose()
 
@@ -75,22 +100,16 @@ async def _streamed(response: httpx.Response) -> AsyncGenerator[Event]:
 async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         await response.aread()
+        result = response.json()
+        text, usage = str(result["response"]), result["usage"]
+        counts = Usage(usage["prompt_tokens"], usage["completion_tokens"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise NoRoost(f"what answers at {response.url} is no roost, or broke off ({error})") from error
     finally:
         await response.aclose()
-    result = response.json()
-    usage = result["usage"]
-    yield TextDelta(result["response"])
-    yield Finished(None, Usage(usage["prompt_tokens"], usage["completion_tokens"]))
-
-
-def _error(response: httpx.Response) -> AiError:
-    try:
-        body = response.json()
-        code, description = int(body["internalCode"]), str(body["description"])
-    except (ValueError, KeyError, TypeError):
-        return AiError(response.status_code, response.status_code, response.text[:200] or "no body", lead="roost")
-    lead = str(body.get("message", "")).removeprefix("AiError: ").partition(": ")[0] or "Ai"
-    return AiError(code, response.status_code, description, lead=lead, request_id=str(body.get("requestId", "")))
+    if text:
+        yield TextDelta(text)
+    yield Finished(None, counts)
 
 
 def _served_by(model: str, headers: httpx.Headers) -> ServedBy | None:

@@ -14,6 +14,7 @@ from worker.errors import BadBody, BodyTooLarge, ClientLeft
 MAX_BODY = 32 << 20
 """Bytes a door takes in one body; the platform's own limit on a Worker's AI request isn't published."""
 
+_LEFT = "roost.client_left"
 _T = TypeVar("_T")
 
 
@@ -41,6 +42,9 @@ async def until_client_leaves(request: Request, work: Coroutine[Any, Any, _T]) -
 
     The request's body must have been read.
     """
+    if request.scope.get(_LEFT):
+        work.close()
+        raise ClientLeft
     running = asyncio.create_task(work)
     leaving = asyncio.create_task(_disconnected(request))
     try:
@@ -57,3 +61,4 @@ async def until_client_leaves(request: Request, work: Coroutine[Any, Any, _T]) -
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    request.scope[_LEFT] = True  # the message comes once, and other work may be waiting for it

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 GRACE = 10.0
 """Seconds that running requests are given to end at shutdown."""
-_PORTS_TRIED = 20
+_PORTS_TRIED, _LAST_PORT = 20, 65_535
 _KEEP_ALIVE = 75.0  # seconds; nginx's default
 
 
@@ -23,19 +23,20 @@ class PortTaken(OSError):
 def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
     """A listening socket on ``host``:``port`` (0: any), or with ``or_next`` on the first free port after it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for candidate in range(port, port + (_PORTS_TRIED if or_next and port else 1)):
+    last = min(port + _PORTS_TRIED, _LAST_PORT) if or_next and port else port
+    for candidate in range(port, last + 1):
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, candidate))
             listener.listen()
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # a number that is no port overflows
             listener.close()
-            taken = error
+            reason = getattr(error, "strerror", None) or str(error)
         else:
             listener.set_inheritable(True)
             return listener
-    raise PortTaken(f"port {port} on {host} can't be had: {taken.strerror}") from taken
+    raise PortTaken(f"port {port} on {host} can't be had: {reason}")
 
 
 def url_of(listener: socket.socket) -> str:
@@ -48,9 +49,12 @@ def url_of(listener: socket.socket) -> str:
 async def serve_until(
     app: Starlette, listener: socket.socket, stop: asyncio.Event, ready: Callable[[], None] | None = None
 ) -> None:
-    """Serve ``app`` on ``listener`` until ``stop`` is set and running requests have ended or used up their grace."""
+    """Serve ``app`` on ``listener`` until ``stop`` is set and running requests have ended or used up their grace.
+
+    The socket is hypercorn's from here on, which closes it.
+    """
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    config.bind = [f"fd://{listener.detach()}"]
     config.include_server_header = False
     config.graceful_timeout = GRACE
     config.shutdown_timeout = GRACE

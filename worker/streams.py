@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.config import Usage
 from runtime.tasks.text_generation import Event, Finished, TextDelta
-from worker.errors import AiError
+from worker.errors import AiError, StreamBroken
 
 CONTENT_TYPE = "text/event-stream"
 _DONE = "[DONE]"
@@ -25,7 +25,7 @@ def sse_frame(data: dict[str, Any] | str) -> bytes:
 async def sse_frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
     """The platform's native stream: a frame per piece of text, the usage in the last one, then ``[DONE]``.
 
-    A fault in mid-stream becomes a frame with ``errors``, and no ``[DONE]``: clients take that for a cut stream.
+    A fault in mid-stream becomes a frame with the error, and no ``[DONE]``: clients take that for a cut stream.
     """
     try:
         async for event in events:
@@ -38,26 +38,33 @@ async def sse_frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
     except Exception as fault:
         error = AiError.of(fault)
         _log.warning("a stream broke off: %s", error)
-        yield sse_frame({"errors": [{"code": error.code, "message": error.message}]})
+        yield sse_frame(error.to_dict())
 
 
 async def parse_frames(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
-    """The events in the lines of a native stream; raises :class:`AiError` for an error frame or a missing end."""
+    """The events in the lines of a native stream.
+
+    Raises :class:`AiError` for an error frame, :class:`StreamBroken` for a missing end or what is no frame.
+    """
     async for line in lines:
         if not line.startswith("data: "):
             continue
         if (data := line.removeprefix("data: ")) == _DONE:
             return
-        for event in _events_in(json.loads(data)):
+        for event in _events_in(data):
             yield event
-    raise AiError(5905, 502, "the stream broke off before its end", lead="roost")
+    raise StreamBroken("the stream broke off before its end")
 
 
-def _events_in(frame: dict[str, Any]) -> list[Event]:
-    if errors := frame.get("errors"):
-        raise AiError(errors[0]["code"], 500, errors[0]["message"])
-    events: list[Event] = [TextDelta(frame["response"])] if frame.get("response") else []
-    if usage := frame.get("usage"):
-        counts = Usage(usage["prompt_tokens"], usage["completion_tokens"])
-        events.append(Finished(None, counts))
+def _events_in(data: str) -> list[Event]:
+    try:
+        frame = json.loads(data)
+        if frame.get("errors"):
+            raise AiError.from_dict(frame)
+        events: list[Event] = [TextDelta(frame["response"])] if frame.get("response") else []
+        if usage := frame.get("usage"):
+            counts = Usage(usage["prompt_tokens"], usage["completion_tokens"])
+            events.append(Finished(None, counts))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StreamBroken(f"the stream broke off in what is no frame: {data[:80]!r}") from error
     return events

@@ -20,7 +20,7 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
     """The application behind ``roost serve``: every door, over ``ai``."""
     return create_host(
         ai,
-        [rest_door(), *wire_door()],
+        [*rest_door(), *wire_door()],
         hosts=hosts,
         token=token,
         exception_handlers={HTTPException: _no_route},

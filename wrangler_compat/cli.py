@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from runtime.errors import RuntimeFault
 from worker import AI, AiError, AIStream, TextDelta
 from worker.errors import BadBody
 from wrangler_compat import serving
+from wrangler_compat.one_line import OneLineGroup
 
 
 def _one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,13 +34,11 @@ def _one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException(str(AiError.of(error))) from error
         except (AiError, RuntimeFault, OSError) as error:
             raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
-            sys.exit(130)
 
     return wrapped
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="roost")
 def main() -> None:
     """\b
@@ -75,7 +73,9 @@ def run(
     device: str,
 ) -> None:
     """Run MODEL on PROMPT and stream the answer to the terminal."""
-    inputs = {"prompt": prompt, "stream": not (as_json or no_stream), **_inputs(pairs)}
+    inputs = {"prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
+    if as_json:
+        inputs["stream"] = False
     ai = AI(url=url, stand_in=not no_stand_in, device=device)
     if url is None:
         ai.catalog[model].validate_inputs(inputs)  # before anything is fetched
@@ -100,7 +100,7 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another address than loopback needs --token.")
-@click.option("--port", type=int, help="Default: 8790, or the next free one.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Default: 8790, or the next free one.")
 @click.option("--token", envvar="ROOST_TOKEN", help="Ask callers for this bearer token.  [env: ROOST_TOKEN]")
 @click.option("--cards", type=click.Path(path_type=Path), multiple=True, help="A folder of more model cards.")
 @click.option("--no-stand-in", is_flag=True, help="Only models with weights of their own answer.")

@@ -7,55 +7,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
-from catalog import InvalidInput, Query
+from catalog import InvalidInput
 from worker.answer import Answer
 from worker.bindings import AI
 from worker.bindings.ai import describe
 from worker.errors import AiError
 from worker.requests import read_json, until_client_leaves
+from worker.search import read_query
 from worker.streams import CONTENT_TYPE, sse_frames
 
-
-class SearchParams(BaseModel):
-    """The query of models/search. SDKs may send ``source=2.0``; unknown names are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    search: str | None = None
-    task: str | None = None
-    author: str | None = None
-    source: int | None = None
-    hide_experimental: bool = False
-    page: int = Field(1, ge=1)
-    per_page: int = Field(50, ge=1, le=1000)
-
-    @classmethod
-    def of(cls, request: Request) -> Query:
-        """The request's query as the catalogue's; raises :class:`InvalidInput` with the name and the reason."""
-        given = {name: value for name, value in request.query_params.items() if value}
-        try:
-            return Query(**cls.model_validate(given).model_dump())
-        except ValidationError as error:
-            first = error.errors()[0]
-            path = "/" + "/".join(str(part) for part in first["loc"])
-            raise InvalidInput(path, f"'{path}' {first['msg']}") from error
+_PREFIX = "/client/v4/accounts/{account}/ai"
 
 
-def rest_door() -> Mount:
-    """The door's routes, to be mounted in a host whose ``app.state.ai`` is the AI."""
-    return Mount(
-        "/client/v4/accounts/{account}/ai",
-        routes=[
-            Route("/run/{model:path}", _run, methods=["POST"]),
-            Route("/models/search", _search, methods=["GET"]),
-            Route("/models/schema", _schema, methods=["GET"]),
-        ],
-    )
+def rest_door() -> list[Route]:
+    """The door's routes, for a host whose ``app.state.ai`` is the AI."""
+    return [
+        Route(f"{_PREFIX}/run/{{model:path}}", _run, methods=["POST"]),
+        Route(f"{_PREFIX}/models/search", _search, methods=["GET"]),
+        Route(f"{_PREFIX}/models/schema", _schema, methods=["GET"]),
+    ]
 
 
 async def _run(request: Request) -> Response:
@@ -74,7 +48,7 @@ async def _run(request: Request) -> Response:
 async def _search(request: Request) -> Response:
     ai: AI = request.app.state.ai
     try:
-        page = ai.catalog.search(SearchParams.of(request))
+        page = ai.catalog.search(read_query(request.query_params))
     except InvalidInput as fault:
         return failure(AiError.of(fault))
     info = {"page": page.page, "per_page": page.per_page, "count": len(page.cards), "total_count": page.total}

@@ -17,8 +17,8 @@ from runtime.pull import Progress as Report
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table that fits the terminal; cells wrap, and nothing in them is read as markup."""
     shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        shown.add_column(column, overflow="fold", no_wrap=place == 0)  # names are copied and pasted
     for row in rows:
         shown.add_row(*row)
     Console(markup=False, highlight=False, emoji=False).print(shown)

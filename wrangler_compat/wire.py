@@ -13,15 +13,16 @@ from starlette.routing import Route
 from catalog import InvalidInput
 from worker.bindings import AI
 from worker.bindings.ai import describe
-from worker.errors import AiError, BadBody
+from worker.errors import AiError
 from worker.requests import read_json, until_client_leaves
-from wrangler_compat.rest import SearchParams, event_stream, success
+from worker.search import read_query
+from wrangler_compat.rest import event_stream, success
 
 _MODEL_HEADER = "cf-consn-model-id"
 
 
 def wire_door() -> list[Route]:
-    """The door's routes, to be mounted in a host whose ``app.state.ai`` is the AI."""
+    """The door's routes, for a host whose ``app.state.ai`` is the AI."""
     return [
         Route("/run", _run, methods=["POST"]),
         Route("/ai-api/models/search", _search, methods=["GET"]),
@@ -32,11 +33,8 @@ async def _run(request: Request) -> Response:
     ai: AI = request.app.state.ai
     try:
         body = await read_json(request)
-        inputs, options = body.get("inputs"), body.get("options")
-        if not isinstance(inputs, dict) or not isinstance(options, dict | None):
-            raise BadBody("expected {inputs, options}")  # noqa: TRY301
-        model = request.headers.get(_MODEL_HEADER, "")
-        answer = await until_client_leaves(request, ai.generate(model, inputs, options))
+        model = _utf8(request.headers.get(_MODEL_HEADER, ""))
+        answer = await until_client_leaves(request, ai.generate(model, body.get("inputs"), body.get("options")))
         if answer.streaming:
             return event_stream(answer)
         result = await until_client_leaves(request, answer.result())
@@ -48,21 +46,17 @@ async def _run(request: Request) -> Response:
 async def _search(request: Request) -> Response:
     ai: AI = request.app.state.ai
     try:
-        page = ai.catalog.search(SearchParams.of(request))
+        page = ai.catalog.search(read_query(request.query_params))
     except InvalidInput as fault:
         return failure(AiError.of(fault))
     return JSONResponse(success([describe(card) for card in page.cards]))
 
 
+def _utf8(header: str) -> str:
+    """A header's text: the server reads latin-1, clients write UTF-8."""
+    return header.encode("latin-1").decode("utf-8", "replace")
+
+
 def failure(error: AiError) -> JSONResponse:
-    """The body from which the binding makes its exception: ``5007: No such model …``."""
-    body = {
-        "name": error.name,
-        "internalCode": error.code,
-        "httpCode": error.status,
-        "message": error.message,
-        "description": error.description,
-        "requestId": error.request_id,
-        "errors": [{"code": error.code, "message": error.message}],
-    }
-    return JSONResponse(body, status_code=error.status, headers={"cf-ai-req-id": error.request_id})
+    """The body from which the binding makes its exception: the code, a colon, the description."""
+    return JSONResponse(error.to_dict(), status_code=error.status, headers={"cf-ai-req-id": error.request_id})

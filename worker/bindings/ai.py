@@ -12,7 +12,7 @@ import weakref
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from catalog import Catalog, ModelCard, Query
+from catalog import Catalog, ModelCard
 from runtime.artifacts import ArtifactStore
 from runtime.config import TokenLimits
 from runtime.errors import LoraUnsupported
@@ -22,6 +22,7 @@ from runtime.tasks.text_generation import Event, read_inputs
 from worker.answer import AIStream, Answer
 from worker.errors import AiError, NotEmulated, new_request_id
 from worker.remote import RemoteAI
+from worker.search import read_query
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +62,11 @@ class AI:
         answer = await self.generate(model, inputs, options)
         return AIStream(answer) if answer.streaming else await answer.result()
 
-    async def generate(self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Answer:
-        """The answer as typed events; returns once the first is there, so that faults before it are raised."""
+    async def generate(self, model: str, inputs: object, options: Mapping[str, Any] | None = None) -> Answer:
+        """The answer as typed events; returns once the first is there, so that faults before it are raised.
+
+        ``inputs`` come from outside and may be anything; the card says what they should be.
+        """
         self.last_request_id = request_id = new_request_id()
         try:
             if self._remote is not None:
@@ -72,11 +76,12 @@ class AI:
             return await self._generate_here(model, inputs, request_id)
         except Exception as fault:
             error = AiError.of(fault, request_id)
+            self.last_request_id = error.request_id
             if not error.foreseen:
                 _log.exception("request %s failed", request_id)
             raise error from fault
 
-    async def _generate_here(self, model: str, inputs: Mapping[str, Any], request_id: str) -> Answer:
+    async def _generate_here(self, model: str, inputs: object, request_id: str) -> Answer:
         card = self.catalog[model]
         checked = card.validate_inputs(inputs)
         _refuse_what_cannot_run(card, checked)
@@ -93,9 +98,12 @@ class AI:
 
     async def models(self, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The catalogue's entries, filtered like the API's models/search (``search``, ``task``, ``author``, …)."""
-        if self._remote is not None:
-            return await self._remote.models(params or {})
-        return [describe(card) for card in self.catalog.search(Query(**(params or {}))).cards]
+        try:
+            if self._remote is not None:
+                return await self._remote.models(params or {})
+            return [describe(card) for card in self.catalog.search(read_query(params or {})).cards]
+        except Exception as fault:
+            raise AiError.of(fault) from fault
 
     @property
     def catalog(self) -> Catalog:

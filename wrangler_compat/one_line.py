@@ -1,0 +1,26 @@
+"""A click group whose every mistake is one line on the error stream, usage errors included."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+
+class OneLineGroup(click.Group):
+    """Prints ``Error: …`` and nothing else, where click would add the usage and a hint."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command and exit with its status."""
+        try:
+            status = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as help_:
+            click.echo(help_.format_message(), err=True)
+            sys.exit(help_.exit_code)
+        except click.ClickException as mistake:
+            click.echo(f"Error: {' '.join(mistake.format_message().split())}", err=True)
+            sys.exit(mistake.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(130)
+        sys.exit(status if isinstance(status, int) else 0)
