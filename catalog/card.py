@@ -6,6 +6,7 @@ This module reads all three; it knows nothing of engines, weights or HTTP.
 
 from __future__ import annotations
 
+import datetime
 import json
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from catalog.schema import InputSchema, compile_error
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 100
 Json = dict[str, Any]
 Source = Literal[1, 2]
 
@@ -87,6 +90,12 @@ class ModelCard(BaseModel):
     deprecated: bool = False
     input_schema: Json | None = None
     output_schema: Json | None = None
+
+    @field_validator("created_at", mode="before")
+    @classmethod
+    def _as_text(cls, moment: object) -> object:
+        """YAML reads an unquoted time as one; cards give it as text."""
+        return str(moment) if isinstance(moment, datetime.date) else moment
 
     @field_validator("description")
     @classmethod
@@ -183,9 +192,19 @@ def _front_matter(text: str) -> str:
 
 def _yaml(text: str) -> Any:
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        _refuse_depth(text)
+        return yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that isn't one is a ValueError
         raise CardError(f"not YAML: {' '.join(str(error).split())}") from error
+
+
+def _refuse_depth(text: str) -> None:
+    """libyaml's loader overflows the stack, and ends the process, on what is nested without end."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"nested deeper than {_DEEPEST} levels")
 
 
 def _json(text: str) -> Any:

@@ -152,7 +152,7 @@ class Engine:
         with self._wake:
             if not self._open:
                 raise EngineFailed("the engine is closed")
-            if len(self._running) >= self._max_waiting:
+            if len(self._running) - len(set(self._aborted)) >= self._max_waiting:
                 raise Overloaded("the engine's queue is full")
             self._running[sequence.id] = running
             self._submitted.append(sequence)

@@ -15,7 +15,7 @@ from catalog import InvalidInput
 from worker.answer import Answer
 from worker.bindings import AI
 from worker.bindings.ai import describe
-from worker.errors import AiError
+from worker.errors import AiError, new_request_id
 from worker.requests import read_json, until_client_leaves
 from worker.search import read_query
 from worker.streams import CONTENT_TYPE, sse_frames
@@ -52,7 +52,7 @@ async def _search(request: Request) -> Response:
     except InvalidInput as fault:
         return failure(AiError.of(fault))
     info = {"page": page.page, "per_page": page.per_page, "count": len(page.cards), "total_count": page.total}
-    return JSONResponse({**success([describe(card) for card in page.cards]), "result_info": info})
+    return _listing({**success([describe(card) for card in page.cards]), "result_info": info})
 
 
 async def _schema(request: Request) -> Response:
@@ -61,7 +61,11 @@ async def _schema(request: Request) -> Response:
         card = ai.catalog[request.query_params.get("model", "")]
     except LookupError as fault:
         return failure(AiError.of(fault))
-    return JSONResponse(success({"input": card.input_schema or {}, "output": card.output_schema or {}}))
+    return _listing(success({"input": card.input_schema or {}, "output": card.output_schema or {}}))
+
+
+def _listing(body: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(body, headers={"cf-ai-req-id": new_request_id()})
 
 
 def event_stream(answer: Answer) -> StreamingResponse:

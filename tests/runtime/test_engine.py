@@ -173,6 +173,15 @@ async def test_a_full_queue_refuses_and_loses_nothing(start_engine: StartEngine)
     assert await read(submit(engine, [9], 20)) == continuation([9], 20)
 
 
+async def test_what_was_aborted_takes_no_place_in_the_queue(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=1, waiting=1)
+    for _ in range(20):
+        leaver = submit(engine, [1], 100)
+        leaver.abort()
+        leaver.abort()
+    assert await read(submit(engine, [9], 5)) == continuation([9], 5)
+
+
 async def test_too_long_is_refused_with_both_numbers(start_engine: StartEngine) -> None:
     with pytest.raises(ContextTooLong, match=rf"\({CAPACITY + 1}\).*\({CAPACITY}\)"):
         submit(start_engine(), [1] * 28, 101)

@@ -109,6 +109,12 @@ async def test_a_refusal_comes_before_the_first_byte(
     assert caught.value.request_id == ai.last_request_id
 
 
+@pytest.mark.parametrize("name", [3, None, ["x"], b"x"])
+async def test_a_name_that_is_no_text_is_no_model(ai: AI, name: Any) -> None:
+    with pytest.raises(AiError, match="No such model"):
+        await ai.run(name, GREEDY)
+
+
 async def test_too_long_a_prompt_is_told_with_both_numbers(ai: AI) -> None:
     with pytest.raises(AiError, match=r"input tokens \((\d+)\) exceeded .* limit \(3072\)") as caught:
         await ai.run(MODEL, {"prompt": "a " * 3072, "raw": True})

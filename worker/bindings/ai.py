@@ -68,6 +68,7 @@ class AI:
         ``inputs`` come from outside and may be anything; the card says what they should be.
         """
         self.last_request_id = request_id = new_request_id()
+        model = str(model)
         try:
             if self._remote is not None:
                 answer = await self._remote.generate(model, inputs, options)
