@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class EngineConfig:
 
     ``rows``: sequences decoded at once. ``waiting``: requests that may queue beyond them. ``chunk_tokens``:
     prompt tokens per step while other rows stream; ``prefill_tokens``: per step while none does. ``context``: the
-    longest sequence a row holds, in tokens. ``kv_bytes``: KV cache over all rows; past it the youngest row yields.
+    longest sequence a row holds, in tokens. ``kv_bytes``: KV cache over all rows and kept prompts, ``None`` for a share
+    of the machine's memory; past it kept prompts are given up, then the youngest row yields. ``kept_prompts``: how many
+    read prompts are kept for others that begin alike.
     """
 
     rows: int = 16
@@ -40,12 +43,17 @@ class EngineConfig:
     chunk_tokens: int = 64
     prefill_tokens: int = 512
     context: int = 4096
-    kv_bytes: int = 2 << 30
+    kv_bytes: int | None = None
+    kept_prompts: int = 16
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen; ``None`` leaves a step out. Ranges are those of the model's card."""
+    """How the next token is chosen; ``None`` leaves a step out. Ranges are those of the model's card.
+
+    ``min_p``: the least probability, as a share of the best one's. ``logit_bias``: pairs of a token and what is added
+    to its score. ``logprobs``: how many of the best tokens to tell of, 0 for the chosen one alone.
+    """
 
     temperature: float = 1.0
     top_p: float | None = None
@@ -54,6 +62,9 @@ class SamplingParams:
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    min_p: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +77,24 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a request read and wrote."""
+    """Tokens that a request read and wrote; ``cached_tokens`` of the prompt were kept from an earlier one."""
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
         """Both together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def as_dict(self) -> dict[str, int]:
-        """The three counts under the API's names."""
+    def as_dict(self) -> dict[str, Any]:
+        """The counts under the API's names; the detail is where OpenAI's API has it."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.total_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from runtime.errors import DeviceUnavailable
 
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,14 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def memory_share(share: float) -> int:
+    """``share`` of the bytes of memory this process may use: the machine's, cut to a container's limit."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no cgroup, or no limit ("max")
+        whole = min(whole, int(_CGROUP_MEMORY.read_text()))
+    return int(whole * share)
 
 
 def _require_cuda() -> None:

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.config import EngineConfig, SamplingParams
+from runtime.device import memory_share
 from runtime.errors import ContextTooLong, EngineFailed, Overloaded
-from runtime.sampling import Sampler
+from runtime.sampling import Constraint, Sampler, sample
 from runtime.scheduler import Scheduler, StepPlan
 from runtime.sequence import FinishReason, Sequence
 
+_KV_SHARE = 0.25  # of the memory that this process may use
 _log = logging.getLogger(__name__)
 
 
@@ -50,15 +52,18 @@ class GeneratedToken:
 
     id: int
     finished: FinishReason | None = None
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What an engine is doing: counts of requests, of cached tokens, and totals since it started."""
+    """What an engine is doing: counts of requests, of cached and kept tokens, and totals since it started."""
 
     running: int
     waiting: int
     cached_tokens: int
+    kept_tokens: int
     steps: int
     generated_tokens: int
     preemptions: int
@@ -71,7 +76,12 @@ class Generation:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._arrivals: asyncio.Queue[GeneratedToken | Exception] = asyncio.Queue()
-        self.sequence_id = sequence.id
+        self._sequence = sequence
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many of the prompt's tokens were kept from an earlier prompt; known from the first token on."""
+        return self._sequence.reused
 
     async def __aiter__(self) -> AsyncGenerator[GeneratedToken]:
         """Tokens as they come, the last one with its reason; raises :class:`EngineFailed` if a step failed."""
@@ -88,7 +98,7 @@ class Generation:
 
     def abort(self) -> None:
         """Stop computing at the next step, in whatever state the request is. Idempotent, from any thread."""
-        self._engine._abort(self.sequence_id)
+        self._engine._abort(self._sequence.id)
 
     def _deliver(self, arrival: GeneratedToken | Exception) -> None:
         """Called on the engine's thread. A loop that was closed took its reader with it."""
@@ -109,7 +119,8 @@ class Engine:
 
     def __init__(self, executor: Executor, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
-        kv_tokens = max(executor.capacity, config.kv_bytes // executor.kv_bytes_per_token)
+        kv_bytes = config.kv_bytes if config.kv_bytes is not None else memory_share(_KV_SHARE)
+        kv_tokens = max(executor.capacity, kv_bytes // executor.kv_bytes_per_token)
         self.capacity = executor.capacity
         self._executor = executor
         self._max_waiting = config.rows + config.waiting
@@ -118,6 +129,7 @@ class Engine:
             chunk_tokens=config.chunk_tokens,
             prefill_tokens=config.prefill_tokens,
             kv_tokens=kv_tokens,
+            kept_prompts=config.kept_prompts,
         )
         self._ids = itertools.count(1)
         self._running: dict[int, _Running] = {}
@@ -138,6 +150,7 @@ class Engine:
         max_tokens: int,
         stop_tokens: frozenset[int] = frozenset(),
         sampling: SamplingParams | None = None,
+        constraint: Constraint | None = None,
     ) -> Generation:
         """Queue ``tokens`` for generation; call it on the event loop that will read the answer.
 
@@ -148,7 +161,7 @@ class Engine:
             raise ContextTooLong(len(tokens) + max_tokens, self.capacity)
         sequence = Sequence(next(self._ids), list(tokens), len(tokens), max_tokens, stop_tokens)
         generation = Generation(self, sequence)
-        running = _Running(Sampler(sampling or SamplingParams(), tokens), generation)
+        running = _Running(Sampler(sampling or SamplingParams(), tokens, constraint), generation)
         with self._wake:
             if not self._open:
                 raise EngineFailed("the engine is closed")
@@ -167,6 +180,7 @@ class Engine:
             running=len(active),
             waiting=max(0, len(self._running) - len(active)),
             cached_tokens=sum(row.cached for row in active),
+            kept_tokens=self._scheduler.prefixes.tokens,
             steps=self._steps,
             generated_tokens=self._generated,
             preemptions=self._scheduler.preemptions,
@@ -221,21 +235,21 @@ class Engine:
         plan = self._scheduler.plan()
         try:
             logits = self._executor.run(plan)
-            tokens = {
-                span.sequence: self._running[span.sequence].sampler.sample(row)
-                for span, row in zip(plan.sampled, logits, strict=True)
-            }
+            asking = [span.sequence for span in plan.sampled]
+            sampled = sample([self._running[asked].sampler for asked in asking], logits) if asking else []
         except Exception as error:
             _log.exception("a step failed")
             self._fail(plan, EngineFailed(f"the model failed: {error}"))
             return
-        for update in self._scheduler.commit(plan, tokens):
+        tokens = {sequence: chosen.token for sequence, chosen in zip(asking, sampled, strict=True)}
+        updates = self._scheduler.commit(plan, tokens)
+        for update, chosen in zip(updates, sampled, strict=True):
             running = self._running[update.sequence]
             if update.finished:
                 self._forget(update.sequence)
-            running.generation._deliver(GeneratedToken(update.token, update.finished))
+            running.generation._deliver(GeneratedToken(chosen.token, update.finished, chosen.logprob, chosen.top))
         self._steps += 1
-        self._generated += len(tokens)
+        self._generated += len(sampled)
 
     def _fail(self, plan: StepPlan, error: EngineFailed) -> None:
         """End the requests of a step that raised; those that wait are not touched."""

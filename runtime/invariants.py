@@ -19,6 +19,9 @@ def check_scheduler(scheduler: Scheduler) -> None:
         _require(reading.cached < reading.prompt_length, f"sequence {reading.id} has nothing left to read")
         held += reading.cached
     _require(held <= scheduler.kv_tokens, f"{held} tokens cached, {scheduler.kv_tokens} allowed")
+    slots = [prefix.slot for prefix in scheduler.prefixes]
+    _require(len(slots) == len(set(slots)), "two kept prompts share a slot")
+    _require(all(slot >= scheduler.max_rows for slot in slots), "a kept prompt lies in a row's slot")
     for waiting in scheduler.waiting:
         _require(waiting.cached == 0, f"sequence {waiting.id} waits with a cache")
 

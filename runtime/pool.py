@@ -130,7 +130,7 @@ class Pool:
         capacity = min(self._config.context, artifact.manifest.shape.context)
         session = DecoderSession(
             artifact.decoder,
-            rows=self._config.rows,
+            slots=self._config.rows + self._config.kept_prompts,
             capacity=capacity,
             device=self._device,
             threads=self._threads,

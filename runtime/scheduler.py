@@ -2,7 +2,8 @@
 
 A row is a slot of the KV cache. Decoding rows hold slots 0 to n-1; the one prompt being read holds slot n, so it
 becomes row n without a copy. A step is one decode batch plus one chunk of that prompt, bounded so that streams keep
-their pace. Waiting requests are admitted first come, first served; when the cache is full the youngest row yields.
+their pace. Waiting requests are admitted first come, first served; a prompt whose beginning is kept is read from there.
+When the cache is full kept prompts go first, then the youngest row yields.
 """
 
 from __future__ import annotations
@@ -10,17 +11,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from runtime.prefixes import WORTH_KEEPING, Prefix, PrefixCache
 from runtime.sequence import FinishReason, Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Copy the first ``length`` cached tokens of slot ``source`` to slot ``target``."""
+    """Copy cached tokens ``start`` to ``length`` - 1 of slot ``source`` to the same places of slot ``target``."""
 
     source: int
     target: int
     length: int
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Nothing in ``slot`` is needed any more: its memory may go back."""
+
+    slot: int
+
+
+CacheOp: TypeAlias = Move | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +50,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: first the moves in order, then the decode batch, then the chunk."""
+    """One step: first the cache operations in order, then the decode batch, then the chunk."""
 
-    moves: tuple[Move, ...]
+    cache_ops: tuple[CacheOp, ...]
     decode: tuple[Span, ...]
     chunk: Span | None
 
@@ -63,9 +77,11 @@ class Update:
 
 
 class Scheduler:
-    """Requests waiting, one prompt being read, rows decoding."""
+    """Requests waiting, one prompt being read, rows decoding, and prompts kept for those to come."""
 
-    def __init__(self, *, rows: int, chunk_tokens: int, prefill_tokens: int, kv_tokens: int) -> None:
+    def __init__(
+        self, *, rows: int, chunk_tokens: int, prefill_tokens: int, kv_tokens: int, kept_prompts: int = 0
+    ) -> None:
         self.max_rows = rows
         self.kv_tokens = kv_tokens
         self._chunk_tokens = chunk_tokens
@@ -73,8 +89,9 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.reading: Sequence | None = None
         self.rows: list[Sequence] = []
+        self.prefixes = PrefixCache(range(rows, rows + kept_prompts))
         self.preemptions = 0
-        self._moves: list[Move] = []
+        self._cache_ops: list[CacheOp] = []
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence. Its prompt and ``max_tokens`` together must fit into ``kv_tokens``."""
@@ -87,7 +104,7 @@ class Scheduler:
                 self._vacate(index)
                 return True
         if self.reading is not None and self.reading.id == sequence_id:
-            self.reading = None
+            self._stop_reading(keep=True)
             return True
         kept = deque(waiting for waiting in self.waiting if waiting.id != sequence_id)
         found, self.waiting = len(kept) < len(self.waiting), kept
@@ -109,9 +126,10 @@ class Scheduler:
         """The next step. Only valid while not :attr:`idle`; every plan must be committed before the next."""
         self._yield_rows()
         self._admit()
-        moves, self._moves = tuple(self._moves), []
+        self._evict()
+        cache_ops, self._cache_ops = tuple(self._cache_ops), []
         decode = tuple(self._decode_span(slot, row) for slot, row in enumerate(self.rows))
-        return StepPlan(moves, decode, self._chunk())
+        return StepPlan(cache_ops, decode, self._chunk())
 
     def commit(self, plan: StepPlan, tokens: Mapping[int, int]) -> list[Update]:
         """Record a step that ran: ``tokens`` has the sampled token of each sequence in ``plan.sampled``."""
@@ -152,34 +170,81 @@ class Scheduler:
         return Update(sequence_id, token, finished)
 
     def _admit(self) -> None:
-        if self.reading is None and self.waiting and len(self.rows) < self.max_rows:
-            room = self.kv_tokens - self._kv_wanted()
-            if len(self.waiting[0].tokens) + 1 <= room:
-                self.reading = self.waiting.popleft()
+        if self.reading is not None or not self.waiting or len(self.rows) == self.max_rows:
+            return
+        if len(self.waiting[0].tokens) + 1 <= self.kv_tokens - self._rows_want():
+            self.reading = self.waiting.popleft()
+            self._reuse(self.reading)
+
+    def _reuse(self, sequence: Sequence) -> None:
+        """Copy what a kept or running prompt shares with this one's beginning, but for its last two tokens."""
+        source, length = self._longest_source(sequence)
+        length = min(length, sequence.prompt_length - 2)
+        if length >= WORTH_KEEPING:
+            self._cache_ops.append(Move(source, len(self.rows), length))
+            sequence.cached = length
+            sequence.reused = sequence.reused or length
+
+    def _longest_source(self, sequence: Sequence) -> tuple[int, int]:
+        prefixes = [
+            Prefix(row.adapter, tuple(row.tokens[: row.prompt_length]), slot) for slot, row in enumerate(self.rows)
+        ]
+        if kept := self.prefixes.longest(sequence.adapter, sequence.tokens):
+            prefixes.append(kept)
+        shared = [(prefix.slot, prefix.shared(sequence.adapter, sequence.tokens)) for prefix in prefixes]
+        return max(shared, key=lambda found: found[1], default=(0, 0))
+
+    def _keep(self, sequence: Sequence, slot: int) -> None:
+        """Keep the part of a prompt that was read, before its slot is given to another."""
+        tokens = tuple(sequence.tokens[: min(sequence.cached, sequence.prompt_length)])
+        fits = WORTH_KEEPING <= len(tokens) <= self.kv_tokens - self._rows_want()
+        if fits and (place := self.prefixes.keep(sequence.adapter, tokens)):
+            target, held = place
+            self._cache_ops.append(Move(slot, target, len(tokens), held))
 
     def _yield_rows(self) -> None:
         """Preempt the youngest, back to the head of the queue, until the next step's tokens fit."""
-        while self._kv_wanted() > self.kv_tokens:
+        while self._rows_want() > self.kv_tokens:
             if self.reading is not None:
-                youngest, self.reading = self.reading, None
+                youngest = self._stop_reading(keep=False)
             else:
                 youngest = max(self.rows, key=lambda row: row.id)
-                self._vacate(self.rows.index(youngest))
+                self._vacate(self.rows.index(youngest), keep=False)
             youngest.preempt()
             self.waiting.appendleft(youngest)
             self.preemptions += 1
 
-    def _kv_wanted(self) -> int:
-        """Cache tokens after the next step: a row that decodes needs one more than it holds."""
+    def _evict(self) -> None:
+        """Give up kept prompts until the rows have the cache they want."""
+        while self._rows_want() + self.prefixes.tokens > self.kv_tokens:
+            slot = self.prefixes.evict()
+            if slot is None:
+                return
+            self._cache_ops.append(Release(slot))
+
+    def _rows_want(self) -> int:
+        """Cache tokens of rows after the next step: one that decodes needs one more than it holds."""
         wanted = sum(max(row.cached + 1, len(row.tokens)) for row in self.rows)
         return wanted + (len(self.reading.tokens) if self.reading is not None else 0)
 
-    def _vacate(self, index: int) -> None:
+    def _vacate(self, index: int, *, keep: bool = True) -> None:
         """Free a row: the last row takes its slot, and the prompt being read moves up behind the rows."""
-        last = len(self.rows) - 1
-        if index != last:
-            self._moves.append(Move(last, index, self.rows[last].cached))
-            self.rows[index] = self.rows[last]
+        leaving, last = self.rows[index], len(self.rows) - 1
+        self.rows[index] = self.rows[last]
         self.rows.pop()
-        if self.reading is not None and self.reading.cached:
-            self._moves.append(Move(last + 1, last, self.reading.cached))
+        if keep:
+            self._keep(leaving, index)
+        if index != last:
+            self._cache_ops.append(Move(last, index, self.rows[index].cached))
+        if self.reading is not None:
+            self._cache_ops.append(Move(last + 1, last, self.reading.cached))
+        self._cache_ops.append(Release(last if self.reading is None else last + 1))
+
+    def _stop_reading(self, *, keep: bool) -> Sequence:
+        """Take the prompt that is being read out of its slot."""
+        assert self.reading is not None
+        stopped, self.reading = self.reading, None
+        if keep:
+            self._keep(stopped, len(self.rows))
+        self._cache_ops.append(Release(len(self.rows)))
+        return stopped

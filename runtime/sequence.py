@@ -14,6 +14,7 @@ class Sequence:
 
     ``cached`` counts the leading tokens whose keys and values are in the cache. It is short of ``len(tokens)`` by
     one while decoding, by more while the prompt is read or, after a preemption, while known tokens are replayed.
+    ``reused`` counts the prompt's tokens that needed no reading, because a prompt with the same beginning was kept.
     """
 
     id: int
@@ -21,7 +22,9 @@ class Sequence:
     prompt_length: int
     max_tokens: int
     stop_tokens: frozenset[int]
+    adapter: str | None = None
     cached: int = 0
+    reused: int = 0
 
     @property
     def generated(self) -> int:

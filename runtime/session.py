@@ -1,7 +1,7 @@
 """A decoder in ONNX Runtime with its KV cache: executes a step plan, in place.
 
-The only module that knows onnxruntime. Every layer's keys and values are one slab ``[rows, kv_heads, capacity,
-head_dim]``; a step binds the slots it touches as past *and* present, so nothing is copied from token to token.
+The only module that knows onnxruntime. A step binds the cache slots it touches as past *and* present, so nothing is
+copied from token to token.
 """
 
 from __future__ import annotations
@@ -14,37 +14,48 @@ from numpy.typing import NDArray
 
 from runtime.device import Device, require_onnxruntime, usable_cores
 from runtime.errors import ArtifactError, DeviceUnavailable
-from runtime.scheduler import Move, Span, StepPlan
+from runtime.kv_cache import KVCache, SlabSpec
+from runtime.scheduler import Release, Span, StepPlan
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _QUIET = 3  # ONNX Runtime's severities: 2 is warning, 3 error
+_COMPANIONS = 1  # slots in front of the scheduler's
+_COMPANION = Span(-1, -_COMPANIONS, 0, (0,), samples=False)
+_PROBE = 24  # tokens read before the probe of lone rows
 _KV_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class DecoderSession:
-    """One decoder, loaded. Used by one thread at a time."""
+    """One decoder, loaded, with ``slots`` slots of ``capacity`` tokens. Used by one thread at a time.
 
-    def __init__(self, model: Path, *, rows: int, capacity: int, device: Device, threads: int | None = None) -> None:
+    A step of a single row may take other kernels than one of several, with other rounding. Where a probe at loading
+    time finds that so, a lone row runs with an idle companion, so that a row's result never depends on who else is
+    there. The companion lives in a slot of its own in front of the others.
+    """
+
+    def __init__(self, model: Path, *, slots: int, capacity: int, device: Device, threads: int | None = None) -> None:
         self._session = _open(model, device, threads or usable_cores())
         self.capacity = capacity
-        self._slabs = self._allocate(rows, capacity)
+        self._cache = KVCache(self._specs(), slots=slots + _COMPANIONS, capacity=capacity)
         self._bindings: dict[tuple[int, int], Any] = {}
         self._vocab = int(self._session.get_outputs()[0].shape[1])
+        self.needs_companion = False
+        self.needs_companion = self._lone_rows_differ()
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values that one token takes over all layers."""
-        return sum(slab.shape[1] * slab.shape[3] * slab.itemsize for slab in self._slabs.values())
+        return self._cache.bytes_per_token
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Execute ``plan``: moves, decode batch, chunk. Logits float32 [len(plan.sampled), vocab]."""
-        for move in plan.moves:
-            self._move(move)
+        """Execute ``plan``: cache operations, decode batch, chunk. Logits float32 [len(plan.sampled), vocab]."""
+        for op in plan.cache_ops:
+            self._cache.apply(op, offset=_COMPANIONS)
         parts = []
         if plan.decode:
-            parts.append(self._forward(plan.decode))
+            parts.append(self._decode(plan.decode))
         if plan.chunk is not None:
             parts.append(self._forward((plan.chunk,)))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -52,21 +63,26 @@ class DecoderSession:
     def close(self) -> None:
         """Release the model and the cache."""
         self._bindings.clear()
-        self._slabs.clear()
+        self._cache.close()
         del self._session
 
-    def _allocate(self, rows: int, capacity: int) -> dict[str, NDArray[Any]]:
-        """A slab for every ``past.*`` input. The system backs a page only once a token is written to it."""
-        slabs = {}
-        for entry in self._session.get_inputs():
-            if entry.name.startswith("past."):
-                _, heads, _, head_dim = entry.shape
-                slabs[entry.name] = np.zeros((rows, heads, capacity, head_dim), _KV_TYPES[entry.type])
-        return slabs
+    def _specs(self) -> dict[str, SlabSpec]:
+        """A slab for every ``past.*`` input."""
+        entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past.")]
+        return {entry.name: SlabSpec(entry.shape[1], entry.shape[3], _KV_TYPES[entry.type]) for entry in entries}
 
-    def _move(self, move: Move) -> None:
-        for slab in self._slabs.values():
-            slab[move.target, :, : move.length] = slab[move.source, :, : move.length]
+    def _decode(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
+        lone = len(spans) == 1 and self.needs_companion
+        return self._forward((_COMPANION, *spans) if lone else spans)
+
+    def _lone_rows_differ(self) -> bool:
+        """Whether a decode step of one row gives other bits than the same row in a step of two."""
+        read = Span(0, 0, 0, tuple(range(1, _PROBE)), samples=False)
+        self._forward((read,))
+        asks = Span(0, 0, _PROBE - 1, (1,), samples=True)
+        alone, accompanied = self._forward((asks,)), self._forward((_COMPANION, asks))
+        self._cache.apply(Release(0), offset=_COMPANIONS)
+        return not np.array_equal(alone, accompanied)
 
     def _forward(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
         """One run over ``spans``, which hold consecutive slots and as many tokens each."""
@@ -76,7 +92,7 @@ class DecoderSession:
         total = np.array(lengths.max() + 1, np.int32)
         wanted = np.array([row * length + length - 1 for row, span in enumerate(spans) if span.samples], np.int64)
         logits = np.empty((len(wanted), self._vocab), np.float32)
-        binding = self._bind_cache(spans[0].slot, len(spans))
+        binding = self._bind_cache(spans[0].slot + _COMPANIONS, len(spans))
         inputs: dict[str, NDArray[Any]] = {
             "input_ids": ids,
             "seqlens_k": lengths,
@@ -90,13 +106,12 @@ class DecoderSession:
         self._session.run_with_iobinding(binding)
         return logits
 
-    def _bind_cache(self, slot: int, rows: int) -> Any:
-        """A binding whose pasts and presents are the slots ``slot`` to ``slot + rows - 1``, made once."""
-        key = (slot, rows)
+    def _bind_cache(self, slot: int, slots: int) -> Any:
+        """A binding whose pasts and presents are the given slots, made once."""
+        key = (slot, slots)
         if key not in self._bindings:
             binding = self._session.io_binding()
-            for name, slab in self._slabs.items():
-                view = slab[slot : slot + rows]
+            for name, view in self._cache.views(slot, slots).items():
                 place = ("cpu", 0, view.dtype.type, view.shape, view.ctypes.data)
                 binding.bind_input(name, *place)
                 binding.bind_output(name.replace("past.", "present."), *place)

@@ -74,7 +74,7 @@ class TextGeneration:
             shown += "" if stops.found else stops.finish()
         if shown:
             yield TextDelta(shown)
-        yield Finished("stop" if stops.found else reason or "stop", Usage(len(prompt), count))
+        yield Finished("stop" if stops.found else reason or "stop", Usage(len(prompt), count, generation.cached_tokens))
 
     def _encode(self, inputs: GenerationInputs) -> list[int]:
         messages = inputs.messages or ({"role": "user", "content": inputs.prompt or ""},)
@@ -119,6 +119,7 @@ def _sampling(inputs: Mapping[str, Any]) -> SamplingParams:
         repetition_penalty=inputs.get("repetition_penalty"),
         frequency_penalty=inputs.get("frequency_penalty"),
         presence_penalty=inputs.get("presence_penalty"),
+        min_p=inputs.get("min_p"),
     )
 
 

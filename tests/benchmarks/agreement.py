@@ -143,7 +143,7 @@ def _choices_in(read: Read, text: Text) -> list[int]:
 
 
 def _onnxruntime_choices(decoder: Path, texts: list[Text]) -> Choices:
-    session = DecoderSession(decoder, rows=1, capacity=CONTEXT, device=Device())
+    session = DecoderSession(decoder, slots=1, capacity=CONTEXT, device=Device())
 
     def read(start: int, tokens: Sequence[int]) -> int:
         plan = StepPlan((), (), Span(0, 0, start, tuple(tokens), samples=True))

@@ -28,17 +28,10 @@ def start_engine(arithmetic_decoder: Path) -> Iterator[StartEngine]:
     """Starts engines over the arithmetic decoder whose every step is checked; closes them at the end."""
     engines: list[Engine] = []
 
-    def start(
-        *, kv_tokens: int = 10_000, rows: int = 4, waiting: int = 64, chunk: int = 8, prefill: int = 32
-    ) -> Engine:
-        session = CheckedSession(arithmetic_decoder, rows)
-        config = EngineConfig(
-            rows=rows,
-            waiting=waiting,
-            chunk_tokens=chunk,
-            prefill_tokens=prefill,
-            kv_bytes=kv_tokens * session.kv_bytes_per_token,
-        )
+    def start(*, kv_tokens: int = 10_000, **shape: int) -> Engine:
+        wanted = {"rows": 4, "waiting": 64, "chunk_tokens": 8, "prefill_tokens": 32, "kept_prompts": 3, **shape}
+        session = CheckedSession(arithmetic_decoder, wanted["rows"] + wanted["kept_prompts"])
+        config = EngineConfig(kv_bytes=kv_tokens * session.kv_bytes_per_token, **wanted)
         engine = Engine(session, config)
         session.engine = engine
         engines.append(engine)
@@ -63,11 +56,11 @@ class CheckedSession(DecoderSession):
     broken: str | None = None
     fail_next = False
 
-    def __init__(self, model: Path, rows: int) -> None:
-        super().__init__(model, rows=rows, capacity=CAPACITY, device=Device(), threads=1)
+    def __init__(self, model: Path, slots: int) -> None:
+        super().__init__(model, slots=slots, capacity=CAPACITY, device=Device(), threads=1)
         self.plans: list[StepPlan] = []
-        for slab in self._slabs.values():
-            slab.fill(31.0)  # nothing may read what nobody wrote
+        for view in self._cache.views(0, slots + 1).values():
+            view.fill(31.0)  # nothing may read what nobody wrote
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         self.plans.append(plan)

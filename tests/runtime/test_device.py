@@ -69,5 +69,5 @@ def test_a_graph_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "decoder.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(ArtifactError, match=r"can't load decoder\.onnx") as caught:
-        DecoderSession(path, rows=1, capacity=8, device=Device())
+        DecoderSession(path, slots=1, capacity=8, device=Device())
     assert "\n" not in str(caught.value)

@@ -56,9 +56,39 @@ async def test_staggered_admission_disturbs_nobody(start_engine: StartEngine) ->
     assert await asyncio.gather(*running) == [continuation(prompt, 40) for prompt in asked]
 
 
+async def test_a_repeated_beginning_is_copied_and_changes_nothing(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=2, kept_prompts=2)
+    system = [choice for prompt in prompts(4, seed=21) for choice in prompt][:60]
+    first = submit(engine, [*system, 1, 2, 3])
+    assert await read(first) == continuation([*system, 1, 2, 3], 20)
+    assert first.cached_tokens == 0
+    for tail in prompts(6, seed=22):
+        again = submit(engine, [*system, *tail])
+        assert await read(again) == continuation([*system, *tail], 20)
+        assert again.cached_tokens >= min(60, 60 + len(tail) - 2)
+
+
+async def test_a_running_prompt_is_copied_too(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=2)
+    running = asyncio.create_task(read(submit(engine, [5] * 40, 60)))
+    while not engine.stats().generated_tokens:
+        await asyncio.sleep(0.001)
+    again = submit(engine, [5] * 30 + [6] * 10)
+    assert await read(again) == continuation([5] * 30 + [6] * 10, 20)
+    assert again.cached_tokens == 30
+    assert await running == continuation([5] * 40, 60)
+
+
+async def test_kept_prompts_stay_within_the_budget(start_engine: StartEngine) -> None:
+    engine = start_engine(rows=2, kv_tokens=CAPACITY, kept_prompts=3)
+    for prompt in prompts(30, seed=31):
+        assert await read(submit(engine, prompt, 10)) == continuation(prompt, 10)
+        assert engine.stats().kept_tokens <= CAPACITY
+
+
 @pytest.mark.parametrize(("chunk", "prefill"), [(2, 2), (3, 5), (8, 64), (64, 64)])
 async def test_chunking_changes_nothing(start_engine: StartEngine, chunk: int, prefill: int) -> None:
-    engine = start_engine(chunk=chunk, prefill=prefill)
+    engine = start_engine(chunk_tokens=chunk, prefill_tokens=prefill)
     asked = [[5] * 33, *prompts(5)]
     answers = await asyncio.gather(*(read(submit(engine, prompt)) for prompt in asked))
     assert answers == [continuation(prompt, 20) for prompt in asked]
@@ -213,7 +243,7 @@ async def test_closing_fails_what_runs(start_engine: StartEngine) -> None:
 
 
 async def test_streams_keep_their_pace_while_a_long_prompt_is_read(start_engine: StartEngine) -> None:
-    engine = start_engine(rows=2, chunk=4, prefill=4)
+    engine = start_engine(rows=2, chunk_tokens=4, prefill_tokens=4)
     session = engine._executor
     assert isinstance(session, CheckedSession)
     await asyncio.gather(read(submit(engine, [1], 60)), read(submit(engine, [2] * 40, 5)))

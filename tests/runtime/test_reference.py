@@ -43,7 +43,7 @@ def session(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
 
 def load(model: str, folder: Path, precision: Precision) -> DecoderSession:
     write_decoder(folder / "decoder.onnx", GgufWeights(REFERENCE / f"{model}.gguf"), precision)
-    return DecoderSession(folder / "decoder.onnx", rows=2, capacity=len(TOKENS), device=Device(), threads=1)
+    return DecoderSession(folder / "decoder.onnx", slots=2, capacity=len(TOKENS), device=Device(), threads=1)
 
 
 def span(start: int, end: int, *, row: int = 0) -> Span:

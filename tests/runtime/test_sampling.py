@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.config import SamplingParams
-from runtime.sampling import Sampler
+from runtime.sampling import Sampler, sample
 
 VOCAB = 50
 LOGITS = np.linspace(-2, 2, VOCAB).astype(np.float32)[np.random.default_rng(5).permutation(VOCAB)]
@@ -14,7 +14,7 @@ LOGITS = np.linspace(-2, 2, VOCAB).astype(np.float32)[np.random.default_rng(5).p
 
 def draw(params: SamplingParams, count: int, logits: np.ndarray = LOGITS, prompt: list[int] | None = None) -> list[int]:
     sampler = Sampler(params, prompt or [])
-    return [sampler.sample(logits) for _ in range(count)]
+    return [sample([sampler], logits[None].copy())[0].token for _ in range(count)]
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-8, 9e-6])
@@ -96,7 +96,63 @@ def test_presence_penalty_is_paid_once() -> None:
     assert draw(SamplingParams(temperature=0, presence_penalty=0.6), 4, logits) == [0, 1, 0, 0]
 
 
-def test_logits_are_left_as_they_were() -> None:
-    before = LOGITS.copy()
-    draw(SamplingParams(repetition_penalty=2, frequency_penalty=2, presence_penalty=2, seed=1), 5, prompt=[1, 2])
-    np.testing.assert_array_equal(LOGITS, before)
+def test_min_p_keeps_what_is_near_the_best() -> None:
+    logits = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
+    seen = [set(draw(SamplingParams(min_p=p, seed=4), 800, logits)) for p in (0.1, 0.25, 0.45, 0.9)]
+    assert seen == [{0, 1, 2, 3}, {0, 1, 2}, {0, 1}, {0}]
+
+
+def test_logit_bias_bans_and_forces() -> None:
+    best, second = np.argsort(-LOGITS)[:2].tolist()
+    assert draw(SamplingParams(temperature=0, logit_bias=((best, -100.0),)), 1) == [second]
+    assert draw(SamplingParams(temperature=5, logit_bias=((3, 200.0),), seed=1), 20) == [3] * 20
+
+
+class Countdown:
+    """Allows one token at a time, from ``next_`` down."""
+
+    def __init__(self, next_: int) -> None:
+        self.next = next_
+
+    def allowed(self) -> np.ndarray:
+        allowed: np.ndarray = np.arange(VOCAB) == self.next
+        return allowed
+
+    def accept(self, token: int) -> None:
+        assert token == self.next
+        self.next -= 1
+
+
+@pytest.mark.parametrize("temperature", [0, 1, 5])
+def test_a_constraint_is_obeyed(temperature: float) -> None:
+    sampler = Sampler(SamplingParams(temperature=temperature, seed=1), [], Countdown(9))
+    assert [sample([sampler], LOGITS[None].copy())[0].token for _ in range(5)] == [9, 8, 7, 6, 5]
+
+
+def test_logprobs_are_the_models_own() -> None:
+    params = SamplingParams(temperature=0, logprobs=3, presence_penalty=2, repetition_penalty=2)
+    [told] = sample([Sampler(params, [1, 2])], LOGITS[None].copy())
+    expected = LOGITS - np.log(np.exp(LOGITS.astype(np.float64)).sum())
+    assert [token for token, _ in told.top] == np.argsort(-LOGITS, kind="stable")[:3].tolist()
+    np.testing.assert_allclose([value for _, value in told.top], np.sort(expected)[::-1][:3], rtol=1e-5)
+    assert told.logprob == pytest.approx(expected[told.token], rel=1e-5)
+
+
+VARIETY = [
+    SamplingParams(temperature=0),
+    SamplingParams(temperature=0.7, seed=1),
+    SamplingParams(temperature=5, seed=2, top_k=7),
+    SamplingParams(temperature=1, seed=3, top_p=0.8),
+    SamplingParams(temperature=2, seed=4, min_p=0.1, frequency_penalty=1),
+    SamplingParams(temperature=1, seed=5, repetition_penalty=1.3, logprobs=2),
+]
+
+
+@given(st.permutations(range(len(VARIETY))), st.integers(1, len(VARIETY)))
+def test_a_row_is_sampled_alike_alone_and_in_any_batch(order: list[int], size: int) -> None:
+    rows = np.random.default_rng(8).normal(size=(12, len(VARIETY), 1000)).astype(np.float32) * 3
+    alone = [Sampler(params, []) for params in VARIETY]
+    batch = [Sampler(VARIETY[place], []) for place in order[:size]]
+    for step in rows:
+        together = sample(batch, step[order[:size]])
+        assert together == [sample([alone[place]], step[place : place + 1].copy())[0] for place in order[:size]]

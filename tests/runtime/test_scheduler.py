@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.invariants import check_plan, check_scheduler
-from runtime.scheduler import Scheduler, StepPlan
+from runtime.scheduler import Release, Scheduler, StepPlan
 from runtime.sequence import Sequence
 
 KV_TOKENS = 40
@@ -35,8 +35,14 @@ class Simulation:
 
     def _run(self, plan: StepPlan) -> None:
         tokens = {sequence.id: sequence.tokens for sequence in self.scheduler}
-        for move in plan.moves:
-            self.cache[move.target] = self.cache[move.source][: move.length]
+        for op in plan.cache_ops:
+            if isinstance(op, Release):
+                self.cache.pop(op.slot, None)
+            elif op.length:
+                held = self.cache.get(op.target, [])[: op.start]
+                self.cache[op.target] = held + self.cache[op.source][op.start : op.length]
+        for prefix in self.scheduler.prefixes:
+            assert self.cache[prefix.slot] == list(prefix.tokens), "a kept prompt's slot holds something else"
         for span in plan.spans:
             held = self.cache.get(span.slot, [])[: span.start] + list(span.tokens)
             assert held == tokens[span.sequence][: len(held)], "a slot holds another sequence's tokens"
@@ -51,14 +57,16 @@ requests = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(requests, st.integers(1, 5), st.integers(1, 9))
+@given(requests, st.integers(1, 5), st.integers(1, 9), st.integers(0, 3))
 def test_every_slot_holds_its_own_sequence(
-    asked: list[tuple[int, int, int, int | None]], rows: int, chunk: int
+    asked: list[tuple[int, int, int, int | None]], rows: int, chunk: int, kept: int
 ) -> None:
-    scheduler = Scheduler(rows=rows, chunk_tokens=chunk, prefill_tokens=2 * chunk, kv_tokens=KV_TOKENS)
+    scheduler = Scheduler(
+        rows=rows, chunk_tokens=chunk, prefill_tokens=2 * chunk, kv_tokens=KV_TOKENS, kept_prompts=kept
+    )
     simulation = Simulation(scheduler)
     sequences = [
-        Sequence(id_, [100 * id_ + place for place in range(prompt)], prompt, count, frozenset())
+        Sequence(id_, [100 * (id_ % 3) + place for place in range(prompt)], prompt, count, frozenset())
         for id_, (prompt, count, _, _) in enumerate(asked, 1)
     ]
     aborted = set()

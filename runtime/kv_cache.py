@@ -1,0 +1,83 @@
+"""The keys and values of every slot: one slab per layer and side, allocated once, backed by memory as it is used.
+
+A slab is ``[slots, kv_heads, capacity, head_dim]`` in reserved address space. The system backs a page when a token is
+first written to it and takes it back when its slot is released, so a cache costs what its tokens cost, and growing
+copies nothing. Knows no sequence and no ONNX.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from runtime.scheduler import CacheOp, Move, Release
+
+
+@dataclass(frozen=True, slots=True)
+class SlabSpec:
+    """One side of one layer."""
+
+    heads: int
+    head_dim: int
+    dtype: DTypeLike
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of one token's keys (or values)."""
+        return self.heads * self.head_dim * np.dtype(self.dtype).itemsize
+
+
+class KVCache:
+    """Slabs by name, each with ``slots`` slots of ``capacity`` tokens."""
+
+    def __init__(self, specs: Mapping[str, SlabSpec], *, slots: int, capacity: int) -> None:
+        self.bytes_per_token = sum(spec.bytes_per_token for spec in specs.values())
+        self._slabs = {name: _Slab(spec, slots, capacity) for name, spec in specs.items()}
+
+    def views(self, slot: int, slots: int) -> dict[str, NDArray[Any]]:
+        """Slots ``slot`` to ``slot + slots - 1`` of every slab, as contiguous views."""
+        return {name: slab.values[slot : slot + slots] for name, slab in self._slabs.items()}
+
+    def apply(self, op: CacheOp, *, offset: int = 0) -> None:
+        """Carry out a copy or a release; ``offset`` is added to the slots it names."""
+        match op:
+            case Move(source, target, length, start):
+                for slab in self._slabs.values():
+                    slab.values[target + offset, :, start:length] = slab.values[source + offset, :, start:length]
+            case Release(slot):
+                for slab in self._slabs.values():
+                    slab.release(slot + offset)
+
+    def close(self) -> None:
+        """Give everything back. Views that are still held keep their slab alive."""
+        self._slabs.clear()
+
+
+class _Slab:
+    def __init__(self, spec: SlabSpec, slots: int, capacity: int) -> None:
+        shape = (slots, spec.heads, capacity, spec.head_dim)
+        self._slot_bytes = spec.bytes_per_token * capacity
+        self._memory = mmap.mmap(-1, _whole_pages(slots * self._slot_bytes))
+        self._advise("MADV_NOHUGEPAGE", 0, len(self._memory))  # a huge page would back tokens that aren't there
+        self.values = np.frombuffer(self._memory, np.dtype(spec.dtype), math.prod(shape)).reshape(shape)
+
+    def release(self, slot: int) -> None:
+        """Hand the slot's whole pages back; they read as zeros when touched again."""
+        first = _whole_pages(slot * self._slot_bytes)
+        end = (slot + 1) * self._slot_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > first:
+            self._advise("MADV_DONTNEED", first, end - first)
+
+    def _advise(self, advice: str, start: int, length: int) -> None:
+        if hasattr(mmap, advice):  # Linux; elsewhere the pages stay
+            self._memory.madvise(getattr(mmap, advice), start, length)
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
