@@ -67,6 +67,11 @@ class Artifact:
     manifest: Manifest
 
     @property
+    def size(self) -> int:
+        """Bytes on disk, about what the weights take in memory."""
+        return sum(size for size, _ in self.manifest.files.values())
+
+    @property
     def decoder(self) -> Path:
         """The decoder's ONNX file."""
         return self.folder / DECODER

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -10,12 +12,16 @@ from dataclasses import dataclass, field
 
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
-from runtime.device import Device, resolve_device
+from runtime.device import Device, memory_share, resolve_device
 from runtime.engine import Engine, EngineStats
 from runtime.errors import NoWeights
 from runtime.session import DecoderSession
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
+
+_WEIGHTS_SHARE = 0.5  # of the memory this process may use
+_WATCH_EVERY = 5.0  # seconds
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,14 @@ class LoadedModel:
     engine: Engine
     task: TextGeneration
     loaded_at: float
+    used_at: float
     names: set[str] = field(default_factory=set)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request runs or waits."""
+        stats = self.engine.stats()
+        return not stats.running and not stats.waiting
 
     def served_by(self, model: str) -> ServedBy:
         """What to tell whoever asked for ``model``."""
@@ -57,7 +70,9 @@ class LoadedModel:
 class Pool:
     """Finds the artifact for a model and loads it, in a thread. Serves any event loop, one after another too.
 
-    ``stand_in``: whether the stand-in may answer for a model without weights of its own.
+    ``stand_in``: whether the stand-in may answer for a model without weights of its own. ``keep_alive``: seconds after
+    which a model without requests is unloaded, ``None`` for never. ``memory``: bytes that loaded weights may take
+    together; past it the idle model that was used longest ago goes.
     """
 
     def __init__(
@@ -68,12 +83,16 @@ class Pool:
         stand_in: bool = True,
         config: EngineConfig | None = None,
         threads: int | None = None,
+        keep_alive: float | None = None,
+        memory: int | None = None,
     ) -> None:
         self._store = store
         self._device = resolve_device(device)
         self._stand_in = stand_in
         self._config = config or EngineConfig()
         self._threads = threads
+        self._keep_alive = keep_alive
+        self._memory = memory if memory is not None else memory_share(_WEIGHTS_SHARE)
         self._lock = threading.Lock()
         self._models: dict[str, Future[LoadedModel]] = {}
 
@@ -85,6 +104,7 @@ class Pool:
         loading = self._start(self.artifact(model))
         loaded = await asyncio.shield(asyncio.wrap_future(loading))
         loaded.names.add(model)
+        loaded.used_at = time.monotonic()
         return loaded
 
     def artifact(self, model: str) -> Artifact:
@@ -101,6 +121,19 @@ class Pool:
         """What is in memory, in the order of loading."""
         with self._lock:
             return [model.result() for model in self._models.values() if model.done() and not model.exception()]
+
+    def unload_idle(self) -> None:
+        """Unload what has had no request for ``keep_alive`` seconds."""
+        due = time.monotonic() - (self._keep_alive or math.inf)
+        for loaded in self.loaded():
+            if loaded.used_at < due and loaded.idle:
+                self._unload(loaded)
+
+    async def watch(self) -> None:
+        """Unload idle models for ever; for a server's background."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY)
+            await asyncio.to_thread(self.unload_idle)
 
     def close(self) -> None:
         """End every engine, those that are still loading included."""
@@ -120,6 +153,19 @@ class Pool:
                 threading.Thread(target=self._fulfil, args=(model, artifact), name="roost-load", daemon=True).start()
             return model
 
+    def _unload(self, loaded: LoadedModel) -> None:
+        with self._lock:
+            self._models.pop(loaded.artifact.folder.name, None)
+        _log.info("unloading %s", loaded.artifact.manifest.weights)
+        loaded.engine.close()
+
+    def _make_room(self, artifact: Artifact) -> None:
+        """Unload idle models, those used longest ago first, until ``artifact`` fits; a lone one always may load."""
+        for loaded in sorted(self.loaded(), key=lambda loaded: loaded.used_at):
+            taken = sum(other.artifact.size for other in self.loaded())
+            if taken + artifact.size > self._memory and loaded.idle:
+                self._unload(loaded)
+
     def _fulfil(self, model: Future[LoadedModel], artifact: Artifact) -> None:
         try:
             model.set_result(self._load(artifact))
@@ -127,6 +173,7 @@ class Pool:
             model.set_exception(error)
 
     def _load(self, artifact: Artifact) -> LoadedModel:
+        self._make_room(artifact)
         capacity = min(self._config.context, artifact.manifest.shape.context)
         session = DecoderSession(
             artifact.decoder,
@@ -137,4 +184,4 @@ class Pool:
         )
         engine = Engine(session, self._config)
         task = TextGeneration(engine, artifact.tokenizer(), frozenset(artifact.manifest.stop_tokens))
-        return LoadedModel(artifact, self._device, engine, task, time.time())
+        return LoadedModel(artifact, self._device, engine, task, time.time(), time.monotonic())

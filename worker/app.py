@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import logging
 import secrets
@@ -51,7 +52,9 @@ def create_host(
 
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    watching = asyncio.create_task(app.state.ai.pool.watch())
     yield
+    watching.cancel()
     await app.state.ai.aclose()
 
 

@@ -106,6 +106,9 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 @click.option("--no-stand-in", is_flag=True, help="Only models with weights of their own answer.")
 @click.option("--offline", is_flag=True, help="Never fetch anything.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--keep-alive", default=300.0, show_default=True, help="Seconds until an idle model is unloaded; 0 for never."
+)
 @_one_line_errors
 def serve(**options: Any) -> None:
     """Open the AI doors: REST under /client/v4, the binding's wire at /run."""

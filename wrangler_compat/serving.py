@@ -44,6 +44,7 @@ class ServeOptions:
     no_stand_in: bool = False
     offline: bool = False
     device: str = "auto"
+    keep_alive: float = 300.0
 
 
 async def serve(options: ServeOptions) -> None:
@@ -52,7 +53,12 @@ async def serve(options: ServeOptions) -> None:
     logging.basicConfig(level=logging.INFO, format="[roost:%(levelname)s] %(message)s")
     store = ArtifactStore()
     catalog = Catalog.load(*options.cards)
-    pool = Pool(store, device=options.device, stand_in=not options.no_stand_in)
+    pool = Pool(
+        store,
+        device=options.device,
+        stand_in=not options.no_stand_in,
+        keep_alive=options.keep_alive or None,
+    )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     fetch_stand_in(allowed=not (options.no_stand_in or options.offline))
     url, stop = url_of(listener), asyncio.Event()
