@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,13 +90,21 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def as_dict(self) -> dict[str, Any]:
-        """The counts under the API's names; the detail is where OpenAI's API has it."""
-        return {
+        """The counts under the API's names; cached tokens, where there are any, as OpenAI's API tells them."""
+        counts: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.total_tokens,
-            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
+        if self.cached_tokens:
+            counts["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        return counts
+
+    @classmethod
+    def from_dict(cls, counts: Mapping[str, Any]) -> Usage:
+        """The counts that :meth:`as_dict` wrote; ``KeyError`` if one is missing."""
+        cached = counts.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+        return cls(counts["prompt_tokens"], counts["completion_tokens"], cached)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,9 +101,8 @@ async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         await response.aread()
         result = response.json()
-        text, usage = str(result["response"]), result["usage"]
-        counts = Usage(usage["prompt_tokens"], usage["completion_tokens"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        text, counts = str(result["response"]), Usage.from_dict(result["usage"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoRoost(f"what answers at {response.url} is no roost, or broke off ({error})") from error
     finally:
         await response.aclose()

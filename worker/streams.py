@@ -63,8 +63,7 @@ def _events_in(data: str) -> list[Event]:
             raise AiError.from_dict(frame)
         events: list[Event] = [TextDelta(frame["response"])] if frame.get("response") else []
         if usage := frame.get("usage"):
-            counts = Usage(usage["prompt_tokens"], usage["completion_tokens"])
-            events.append(Finished(None, counts))
+            events.append(Finished(None, Usage.from_dict(usage)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StreamBroken(f"the stream broke off in what is no frame: {data[:80]!r}") from error
     return events

@@ -196,10 +196,10 @@ async def test_first_come_first_served(start_engine: StartEngine) -> None:
 
 async def test_a_full_queue_refuses_and_loses_nothing(start_engine: StartEngine) -> None:
     engine = start_engine(rows=1, waiting=2)
-    admitted = [submit(engine, [place], 20) for place in range(3)]
+    admitted = [submit(engine, [place], 120) for place in range(3)]
     with pytest.raises(Overloaded):
         submit(engine, [9], 20)
-    assert await asyncio.gather(*map(read, admitted)) == [continuation([place], 20) for place in range(3)]
+    assert await asyncio.gather(*map(read, admitted)) == [continuation([place], 120) for place in range(3)]
     assert await read(submit(engine, [9], 20)) == continuation([9], 20)
 
 

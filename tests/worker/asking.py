@@ -18,8 +18,10 @@ FAR_BELOW = 1000
 
 
 async def answer(ai: AI, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The whole answer, but for how much of the prompt was kept from an earlier one."""
     result = await ai.run(MODEL, inputs)
     assert isinstance(result, dict)
+    result["usage"].pop("prompt_tokens_details", None)
     return result
 
 

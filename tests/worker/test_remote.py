@@ -51,11 +51,13 @@ async def test_the_same_text_comes_from_afar(ai: AI, remote: AI, inputs: dict[st
 
 
 async def test_the_same_frames_come_from_afar(ai: AI, remote: AI) -> None:
+    await asyncio.gather(answer(ai, GREEDY), answer(remote, GREEDY))  # from now on both keep the prompt
     here = [frame async for frame in await stream(ai, GREEDY)]
     assert [frame async for frame in await stream(remote, GREEDY)] == here
 
 
 async def test_the_same_events_come_from_afar_but_for_the_reason(ai: AI, remote: AI) -> None:
+    await asyncio.gather(answer(ai, GREEDY), answer(remote, GREEDY))  # from now on both keep the prompt
     *texts, end = [event async for event in (await stream(ai, GREEDY)).events()]
     *far_texts, far_end = [event async for event in (await stream(remote, GREEDY)).events()]
     assert far_texts == texts
