@@ -7,7 +7,7 @@ BIN := .venv/bin
 # onnxruntime-gpu where an NVIDIA driver answers, onnxruntime elsewhere: never both in one environment.
 EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: demo test setup check dev agreement docker-dry-run clean
+.PHONY: demo test setup check dev agreement speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -27,13 +27,16 @@ check: dev setup
 dev: .venv/.dev-installed
 
 agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
-	@tests/benchmarks/agreement.sh
+	@tests/benchmarks/with_peers.sh agreement
+
+speed: setup ## tokens per second beside llama.cpp, and what the doors cost
+	@tests/benchmarks/with_peers.sh speed
 
 docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines without Docker
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-	rm -rf .venv .venv-agreement .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'

@@ -1,9 +1,9 @@
 """Does the decoder choose the tokens that others choose? Top-1 agreement with llama.cpp and with PyTorch.
 
-Run by agreement.sh (``make agreement``). PyTorch answers ten chats with 64 tokens each. Every side reads the same chats
-and answers, and at each token of an answer what it would have said is compared. The served graph rounds activations to
-int8, as llama.cpp does with the same GGUF file; the exact graph computes in float32, as PyTorch does with the weights
-that transformers' own reader of GGUF decodes.
+Run by with_peers.sh (``make agreement``). PyTorch answers ten chats with 64 tokens each. Every side reads the same
+chats and answers, and at each token of an answer what it would have said is compared. The served graph rounds
+activations to int8, as llama.cpp does with the same GGUF file; the exact graph computes in float32, as PyTorch does
+with the weights that transformers' own reader of GGUF decodes.
 """
 
 from __future__ import annotations

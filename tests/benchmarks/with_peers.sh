@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# make agreement: compares the stand-in's decoder with llama.cpp and PyTorch in an environment of their own.
+# make agreement, make speed: run a benchmark of this folder in an environment with its peers, llama.cpp and PyTorch.
 # The first time llama-cpp-python is compiled, which takes a C++ compiler and some minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-venv=.venv-agreement
+venv=.venv-peers
 installed=$venv/.installed
-requirements=tests/benchmarks/requirements-agreement.txt
+requirements=tests/benchmarks/requirements.txt
 
 if [[ ! $installed -nt $requirements || ! $installed -nt pyproject.toml ]]; then
     echo "setting up $venv with llama.cpp and PyTorch (some minutes, once)"
@@ -16,4 +16,4 @@ if [[ ! $installed -nt $requirements || ! $installed -nt pyproject.toml ]]; then
 fi
 
 # The progress bars are transformers', and nothing of it is to be fetched.
-TQDM_DISABLE=1 HF_HUB_OFFLINE=1 exec "$venv/bin/python" tests/benchmarks/agreement.py
+TQDM_DISABLE=1 HF_HUB_OFFLINE=1 PYTHONPATH=. exec "$venv/bin/python" "tests/benchmarks/$1.py" "${@:2}"
