@@ -38,12 +38,16 @@ async def test_an_answer_is_its_text_and_its_usage(ai: AI) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + 8
 
 
+KEPT = {"prompt_tokens_details": {"cached_tokens": 32}}
+"""What asking GREEDY a second time tells: all of its 34 tokens but the last two were kept."""
+
+
 async def test_a_stream_is_the_same_answer_in_frames(ai: AI) -> None:
     whole = await answer(ai, GREEDY)
     *frames, last, done = [frame async for frame in await stream(ai, GREEDY)]
     texts = [json.loads(frame.removeprefix(b"data: "))["response"] for frame in frames]
     assert "".join(texts) == whole["response"]
-    assert json.loads(last.removeprefix(b"data: ")) == {"response": "", "usage": whole["usage"]}
+    assert json.loads(last.removeprefix(b"data: ")) == {"response": "", "usage": KEPT | whole["usage"]}
     assert done == b"data: [DONE]\n\n"
 
 
@@ -53,7 +57,7 @@ async def test_events_are_the_stream_typed(ai: AI) -> None:
     assert text_of(events) == whole["response"]
     assert all(event.text for event in events if isinstance(event, TextDelta))
     assert isinstance(events[-1], Finished)
-    assert (events[-1].reason, events[-1].usage.as_dict()) == ("length", whole["usage"])
+    assert (events[-1].reason, events[-1].usage.as_dict()) == ("length", KEPT | whole["usage"])
 
 
 async def test_a_chat_of_one_message_is_its_prompt(ai: AI) -> None:
