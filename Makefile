@@ -7,6 +7,9 @@ BIN := .venv/bin
 # onnxruntime-gpu where an NVIDIA driver answers, onnxruntime elsewhere: never both in one environment.
 EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
+OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
+
 .PHONY: demo test setup check dev agreement speed docker-dry-run clean
 
 demo: setup
@@ -40,13 +43,12 @@ clean:
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'
-	@echo "setting up .venv with roost[$(EXTRA)] (a minute or so, once)"
+	@echo "setting up .venv with roost[$(EXTRA)] (a minute or so, once; make EXTRA=cpu or EXTRA=gpu to choose)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
+	@$(PIP) --editable '.[$(EXTRA)]' || { $(OFFLINE); }
 	@touch $@
 
 .venv/.dev-installed: .venv/.installed
 	@echo "adding the test tools to .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@$(PIP) --upgrade 'pip>=25.1' && $(PIP) --group dev || { $(OFFLINE); }
 	@touch $@

@@ -60,25 +60,35 @@ class Page:
 
 @dataclass(slots=True)
 class Catalog:
-    """Cards by name, in the order they were added; a later card of the same name replaces the earlier."""
+    """Cards by name."""
 
     cards: dict[str, ModelCard] = field(default_factory=dict)
 
     @classmethod
     def load(cls, *folders: Path) -> Catalog:
-        """The shipped cards and those of ``folders``. A file that is no card is logged and passed over."""
+        """The shipped cards, which win, and those of ``folders``, of which a later one wins over an earlier.
+
+        What is passed over, a second card of a name or a file that is no card, is logged.
+        """
         catalog = cls()
-        for folder in (*folders, SHIPPED):
+        for folder in (SHIPPED, *reversed(folders)):
             for card in read_folder(folder):
-                catalog.cards[card.name] = card
+                if catalog.cards.setdefault(card.name, card) is not card:
+                    _log.warning("passed over %s in %s: there is a card of that name", card.name, folder)
         return catalog
 
     def __getitem__(self, name: str) -> ModelCard:
         try:
             return self.cards[name]
         except KeyError:
-            close = difflib.get_close_matches(name, self.cards, n=3, cutoff=0.5)
-            raise UnknownModel(name, tuple(close)) from None
+            raise UnknownModel(name, self._like(name)) from None
+
+    def _like(self, name: str) -> tuple[str, ...]:
+        """Names close to ``name``, or whose last part is close to its last part."""
+        last = {full.rsplit("/", 1)[-1]: full for full in self.cards}
+        close = difflib.get_close_matches(name, self.cards, n=3, cutoff=0.5)
+        short = difflib.get_close_matches(name.rsplit("/", 1)[-1], last, n=3, cutoff=0.5)
+        return tuple(dict.fromkeys([*close, *(last[part] for part in short)]))
 
     def __iter__(self) -> Iterator[ModelCard]:
         return iter(self.cards.values())

@@ -81,8 +81,12 @@ class Artifact:
         special = {"bos_token": self.manifest.bos_token, "eos_token": self.manifest.eos_token}
         named = {name: text for name, text in special.items() if text}
         template = self.folder / TEMPLATE
-        chat = ChatTemplate(template.read_text(encoding="utf-8"), named) if template.exists() else None
-        return ChatTokenizer(Tokenizer.from_file(str(self.folder / TOKENIZER)), chat, bos=self.manifest.bos_token)
+        try:
+            chat = ChatTemplate(template.read_text(encoding="utf-8"), named) if template.exists() else None
+            tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ArtifactError(f"the artifact at {self.folder} is damaged ({error}): delete the folder") from error
+        return ChatTokenizer(tokenizer, chat, bos=self.manifest.bos_token)
 
 
 class ArtifactStore:

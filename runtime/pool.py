@@ -174,6 +174,7 @@ class Pool:
 
     def _load(self, artifact: Artifact) -> LoadedModel:
         self._make_room(artifact)
+        tokenizer = artifact.tokenizer()
         capacity = min(self._config.context, artifact.manifest.shape.context)
         session = DecoderSession(
             artifact.decoder,
@@ -183,5 +184,5 @@ class Pool:
             threads=self._threads,
         )
         engine = Engine(session, self._config)
-        task = TextGeneration(engine, artifact.tokenizer(), frozenset(artifact.manifest.stop_tokens))
+        task = TextGeneration(engine, tokenizer, frozenset(artifact.manifest.stop_tokens))
         return LoadedModel(artifact, self._device, engine, task, time.time(), time.monotonic())

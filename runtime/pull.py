@@ -10,15 +10,17 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key, file_record
 from runtime.errors import ArtifactError
-from runtime.stand_in import GGUF_NAME, GGUF_SHA256, KEY, REQUIREMENT, WEIGHTS, WHEEL_BYTES, find_stand_in
+from runtime.stand_in import GGUF_BYTES, GGUF_NAME, GGUF_SHA256, KEY, REQUIREMENT, WEIGHTS, WHEEL_BYTES, find_stand_in
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much; a total of 0 means it can't be told."""
@@ -61,11 +63,11 @@ def pull_gguf(store: ArtifactStore, model: str, source: Path, progress: Progress
 
 
 def _is_stand_in_file(path: Path) -> bool:
-    """Whether ``path`` is the stand-in's wheel, or its GGUF by content."""
+    """Whether ``path`` is the stand-in's wheel, or its GGUF, by content."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as wheel:
             return any(name.endswith(GGUF_NAME) for name in wheel.namelist())
-    return path.name == GGUF_NAME or file_record(path)[1] == GGUF_SHA256
+    return path.stat().st_size == GGUF_BYTES and file_record(path)[1] == GGUF_SHA256
 
 
 def _kept_gguf(store: ArtifactStore, source: Path | None, progress: Progress) -> Path:
@@ -74,16 +76,30 @@ def _kept_gguf(store: ArtifactStore, source: Path | None, progress: Progress) ->
     if source is None and kept.exists():
         return kept
     try:
-        store.downloads.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=store.downloads, prefix=".fetch-") as scratch:
-            wheel_or_gguf = source or _download(Path(scratch), progress)
-            taken = _take_gguf(wheel_or_gguf, Path(scratch) / GGUF_NAME)
+        with _scratch(store.downloads) as scratch:
+            if source is None and kept.exists():  # another process fetched it while this one waited
+                return kept
+            taken = _take_gguf(source or _download(scratch, progress), scratch / GGUF_NAME)
             progress("checking sha256", 0, 0)
             _check(taken)
             taken.rename(kept)
     except OSError as error:
         raise ArtifactError(f"the stand-in's weights can't be kept in {store.downloads}: {error}") from error
     return kept
+
+
+@contextmanager
+def _scratch(downloads: Path) -> Iterator[Path]:
+    """An empty folder beside the downloads, for one process at a time; what a killed one left in it goes first."""
+    downloads.mkdir(parents=True, exist_ok=True)
+    scratch = downloads / ".fetch"
+    with FileLock(f"{scratch}.lock"):
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _take_gguf(source: Path, target: Path) -> Path:

@@ -47,6 +47,22 @@ class NotEmulated(NotImplementedError):
     """Something the platform has and roost hasn't (yet); the sentence names it."""
 
 
+class ForeignHost(PermissionError):
+    """A Host header that roost doesn't serve."""
+
+
+class WrongMethod(ValueError):
+    """A route that exists, called with a method it doesn't take."""
+
+
+class NoRoute(LookupError):
+    """A path that leads nowhere."""
+
+
+class NoApiRoute(LookupError):
+    """A path within the API that leads nowhere."""
+
+
 class Unauthorized(PermissionError):
     """A call without the token that this roost asks for."""
 
@@ -72,6 +88,10 @@ CODES: dict[type[Exception], Code] = {
     ContextTooLong: Code(5021, 413, "Ai"),
     Overloaded: Code(3040, 429, "Ai", "Capacity temporarily exceeded, please try again."),
     Unauthorized: Code(10000, 401, "Ai", "Authentication error"),
+    ForeignHost: Code(9109, 403, "Ai"),
+    NoRoute: Code(7000, 404, "Ai", "No route for that URI"),
+    WrongMethod: Code(7001, 405, "Ai"),
+    NoApiRoute: Code(7003, 404, "Ai"),
     NoWeights: Code(5901, 503, "roost"),
     NotEmulated: Code(5902, 501, "roost"),
     DeviceUnavailable: Code(5903, 503, "roost"),
@@ -108,6 +128,11 @@ class AiError(Exception):
     def foreseen(self) -> bool:
         """Whether the table has a row for it; otherwise it is a defect of roost."""
         return self.code != _UNFORESEEN.internal
+
+    def to_edge_envelope(self) -> dict[str, Any]:
+        """The envelope of a refusal that never reached the AI service: no lead, no request id."""
+        errors = [{"code": self.code, "message": self.description}]
+        return {"result": None, "success": False, "errors": errors, "messages": []}
 
     def to_dict(self) -> dict[str, Any]:
         """The error as the wire and a broken stream carry it."""

@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from worker.errors import AiError, Unauthorized
+from worker.errors import AiError, ForeignHost, Unauthorized
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "workers-binding.ai"})
 OPEN_PATHS = frozenset({"/cdn-cgi/local/health"})
@@ -38,10 +38,9 @@ class Guard:
         host = request.headers.get("host", "")
         name = host[: host.rfind("]") + 1] or host.partition(":")[0]
         if self._hosts is not None and name.lower() not in self._hosts:
-            return _failure(1000, 403, f"roost doesn't serve the host {name!r}")
+            return _refuse(ForeignHost(f"roost doesn't serve the host {name!r}"))
         if self._token and request.url.path not in OPEN_PATHS and not self._holds_token(request):
-            error = AiError.of(Unauthorized("no token"))
-            return _failure(error.code, error.status, error.description)
+            return _refuse(Unauthorized("no token"))
         return None
 
     def _holds_token(self, request: HTTPConnection) -> bool:
@@ -49,10 +48,6 @@ class Guard:
         return scheme.lower() == "bearer" and hmac.compare_digest(given.encode("latin-1"), (self._token or "").encode())
 
 
-def _failure(code: int, status: int, message: str) -> JSONResponse:
-    return JSONResponse(edge_failure(code, message), status_code=status)
-
-
-def edge_failure(code: int, message: str) -> dict[str, object]:
-    """The envelope of a refusal that never reached the AI service."""
-    return {"result": None, "success": False, "errors": [{"code": code, "message": message}], "messages": []}
+def _refuse(fault: Exception) -> JSONResponse:
+    error = AiError.of(fault)
+    return JSONResponse(error.to_edge_envelope(), status_code=error.status)

@@ -49,13 +49,22 @@ async def until_client_leaves(request: Request, work: Coroutine[Any, Any, _T]) -
     leaving = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
+        if running.done() and not leaving.done():
             return running.result()
+        await _discard(running)
         raise ClientLeft
     finally:
         leaving.cancel()
         running.cancel()
         await asyncio.gather(running, leaving, return_exceptions=True)
+
+
+async def _discard(work: asyncio.Task[Any]) -> None:
+    """Close what the work came to as its client left, if that can be closed."""
+    if work.done() and not work.cancelled() and work.exception() is None:
+        close = getattr(work.result(), "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def _disconnected(request: Request) -> None:

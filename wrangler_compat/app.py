@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,7 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from worker.app import create_host
 from worker.bindings import AI
-from worker.guard import LOCAL_HOSTS, edge_failure
+from worker.errors import AiError, NoApiRoute, NoRoute, WrongMethod
+from worker.guard import LOCAL_HOSTS
 from wrangler_compat.rest import rest_door
 from wrangler_compat.wire import wire_door
 
@@ -27,14 +30,13 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
     )
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
-    """A wrong method is 7001, an unknown path 7003 within the API and 7000 elsewhere, as Cloudflare's edge has it."""
+async def _no_route(request: Request, refusal: Exception) -> Response:
+    """What Cloudflare's edge says of a wrong method, of a wrong path within the API, and of one elsewhere."""
     path = request.url.path
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        code, status, message = 7001, 405, f"{request.method} not supported for requested URI."
+    if isinstance(refusal, HTTPException) and refusal.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = AiError.of(WrongMethod(f"{request.method} not supported for requested URI."))
     elif path.startswith(_API):
-        code, status = 7003, 404
-        message = f"Could not route to {path}, perhaps your object identifier is invalid?"
+        error = AiError.of(NoApiRoute(f"Could not route to {path}, perhaps your object identifier is invalid?"))
     else:
-        code, status, message = 7000, 404, "No route for that URI"
-    return JSONResponse(edge_failure(code, message), status_code=status)
+        error = AiError.of(NoRoute(path))
+    return JSONResponse(error.to_edge_envelope(), status_code=error.status)

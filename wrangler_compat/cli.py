@@ -14,8 +14,7 @@ import click
 from catalog import Catalog, InvalidInput, Query, UnknownModel
 from runtime.artifacts import ArtifactStore
 from runtime.errors import RuntimeFault
-from worker import AI, AiError, AIStream, TextDelta
-from worker.errors import BadBody
+from worker import AI, AiError, TextDelta
 from wrangler_compat import serving
 from wrangler_compat.one_line import OneLineGroup
 
@@ -30,7 +29,7 @@ def _one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except UnknownModel as error:
             hint = f"; did you mean {' or '.join(error.suggestions)}?" if error.suggestions else ""
             raise click.ClickException(f"{AiError.of(error)}{hint}") from error
-        except (InvalidInput, BadBody) as error:
+        except InvalidInput as error:
             raise click.ClickException(str(AiError.of(error))) from error
         except (AiError, RuntimeFault, OSError) as error:
             raise click.ClickException(str(error)) from error
@@ -85,12 +84,13 @@ def run(
 
 async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: bool) -> None:
     try:
-        answer = await ai.run(model, inputs)
-        if not isinstance(answer, AIStream):
-            click.echo(json.dumps(answer, ensure_ascii=False, indent=2) if as_json else answer["response"])
-            return
+        answer = await ai.generate(model, inputs)
         click.echo(f"{answer.served_by}\n", err=True)
-        async for event in answer.events():
+        if not answer.streaming:
+            result = await answer.result()
+            click.echo(json.dumps(result, ensure_ascii=False, indent=2) if as_json else result["response"])
+            return
+        async for event in answer:
             if isinstance(event, TextDelta):
                 click.echo(event.text, nl=False)
         click.echo()
@@ -197,7 +197,7 @@ def _inputs(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator:
-            raise BadBody(f"-o {pair}: write it as key=value")
+            raise click.UsageError(f"-o {pair}: write it as key=value")
         try:
             inputs[key] = json.loads(text)
         except ValueError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from typing import Any
 
 import click
@@ -13,6 +15,8 @@ class OneLineGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command and exit with its status."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _end)
         try:
             status = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as help_:
@@ -24,3 +28,8 @@ class OneLineGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             sys.exit(130)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end(_signal: int, _frame: object) -> None:
+    """SIGTERM as an exception, so that whatever is half made is cleared away."""
+    sys.exit(143)

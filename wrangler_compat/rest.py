@@ -8,17 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from catalog import InvalidInput
-from worker.answer import Answer
 from worker.bindings import AI
 from worker.bindings.ai import describe
+from worker.doors import Asked, answer_request
 from worker.errors import AiError, new_request_id
-from worker.requests import read_json, until_client_leaves
-from worker.search import read_query
-from worker.streams import CONTENT_TYPE, sse_frames
+from worker.requests import read_json
 
 _PREFIX = "/client/v4/accounts/{account}/ai"
 
@@ -33,26 +30,21 @@ def rest_door() -> list[Route]:
 
 
 async def _run(request: Request) -> Response:
-    ai: AI = request.app.state.ai
-    try:
-        inputs = await read_json(request)
-        answer = await until_client_leaves(request, ai.generate(request.path_params["model"], inputs))
-        if answer.streaming:
-            return event_stream(answer)
-        result = await until_client_leaves(request, answer.result())
-    except Exception as fault:
-        return failure(AiError.of(fault))
-    return JSONResponse(success(result), headers=answer.headers)
+    return await answer_request(request, _asked, _success, _failure)
+
+
+async def _asked(request: Request) -> Asked:
+    return request.path_params["model"], await read_json(request), None
 
 
 async def _search(request: Request) -> Response:
     ai: AI = request.app.state.ai
     try:
-        page = ai.catalog.search(read_query(request.query_params))
-    except InvalidInput as fault:
-        return failure(AiError.of(fault))
+        page = ai.search(request.query_params)
+    except AiError as error:
+        return _failure(error)
     info = {"page": page.page, "per_page": page.per_page, "count": len(page.cards), "total_count": page.total}
-    return _listing({**success([describe(card) for card in page.cards]), "result_info": info})
+    return _listing({**_success([describe(card) for card in page.cards]), "result_info": info})
 
 
 async def _schema(request: Request) -> Response:
@@ -60,31 +52,19 @@ async def _schema(request: Request) -> Response:
     try:
         card = ai.catalog[request.query_params.get("model", "")]
     except LookupError as fault:
-        return failure(AiError.of(fault))
-    return _listing(success({"input": card.input_schema or {}, "output": card.output_schema or {}}))
+        return _failure(AiError.of(fault))
+    return _listing(_success({"input": card.input_schema or {}, "output": card.output_schema or {}}))
 
 
 def _listing(body: dict[str, Any]) -> JSONResponse:
     return JSONResponse(body, headers={"cf-ai-req-id": new_request_id()})
 
 
-def event_stream(answer: Answer) -> StreamingResponse:
-    """A streaming answer as an HTTP response. The content type is exact: clients compare it with ``===``."""
-    headers = {**answer.headers, "content-type": CONTENT_TYPE, "cache-control": "no-cache"}
-    return StreamingResponse(sse_frames(aiter(answer)), headers=headers)
-
-
-def success(result: Any) -> dict[str, Any]:
-    """The envelope of a success."""
+def _success(result: Any) -> dict[str, Any]:
     return {"result": result, "success": True, "errors": [], "messages": []}
 
 
-def failure(error: AiError) -> JSONResponse:
+def _failure(error: AiError) -> JSONResponse:
     """The envelope of a refusal by the AI service; its ``result`` is an empty object."""
-    body = {
-        "errors": [{"message": error.message, "code": error.code}],
-        "success": False,
-        "result": {},
-        "messages": [],
-    }
+    body = {"errors": [{"message": error.message, "code": error.code}], "success": False, "result": {}, "messages": []}
     return JSONResponse(body, status_code=error.status, headers={"cf-ai-req-id": error.request_id})

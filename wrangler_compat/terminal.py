@@ -13,15 +13,34 @@ from rich.text import Text
 
 from runtime.pull import Progress as Report
 
+_SHORTENED = "description"  # the column that gives way to the others
+_GAP, _LEAST = 2, 12  # characters
+
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table that fits the terminal; cells wrap, and nothing in them is read as markup."""
+    console = Console(markup=False, highlight=False, emoji=False)
     shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(columns):
-        shown.add_column(column, overflow="fold", no_wrap=place == 0)  # names are copied and pasted
-    for row in rows:
+        shown.add_column(column, overflow="fold", no_wrap=place == 0)  # names get copied and pasted
+    for row in _shortened(columns, list(rows), console.width):
         shown.add_row(*row)
-    Console(markup=False, highlight=False, emoji=False).print(shown)
+    console.print(shown)
+
+
+def _shortened(columns: Sequence[str], rows: list[Sequence[str]], width: int) -> list[list[str]]:
+    """``rows`` with each description cut to the room that the other columns leave it."""
+    widest = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    others = sum(size + _GAP for column, size in zip(columns, widest, strict=True) if column != _SHORTENED)
+    room = max(width - others, _LEAST)
+    return [
+        [_cut(cell, room) if column == _SHORTENED else cell for column, cell in zip(columns, row, strict=True)]
+        for row in rows
+    ]
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 @contextmanager

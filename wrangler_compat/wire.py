@@ -6,17 +6,16 @@ result must be ``application/json`` to the letter, or the binding hands out a st
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from catalog import InvalidInput
 from worker.bindings import AI
-from worker.bindings.ai import describe
+from worker.doors import Asked, answer_request
 from worker.errors import AiError
-from worker.requests import read_json, until_client_leaves
-from worker.search import read_query
-from wrangler_compat.rest import event_stream, success
+from worker.requests import read_json
 
 _MODEL_HEADER = "cf-consn-model-id"
 
@@ -30,33 +29,29 @@ def wire_door() -> list[Route]:
 
 
 async def _run(request: Request) -> Response:
-    ai: AI = request.app.state.ai
-    try:
-        body = await read_json(request)
-        model = _utf8(request.headers.get(_MODEL_HEADER, ""))
-        answer = await until_client_leaves(request, ai.generate(model, body.get("inputs"), body.get("options")))
-        if answer.streaming:
-            return event_stream(answer)
-        result = await until_client_leaves(request, answer.result())
-    except Exception as fault:
-        return failure(AiError.of(fault))
-    return JSONResponse(result, headers=answer.headers)
+    return await answer_request(request, _asked, _bare, _failure)
+
+
+async def _asked(request: Request) -> Asked:
+    body = await read_json(request)
+    # The server reads headers as latin-1, clients write UTF-8.
+    model = request.headers.get(_MODEL_HEADER, "").encode("latin-1").decode("utf-8", "replace")
+    return model, body.get("inputs"), body.get("options")
 
 
 async def _search(request: Request) -> Response:
     ai: AI = request.app.state.ai
     try:
-        page = ai.catalog.search(read_query(request.query_params))
-    except InvalidInput as fault:
-        return failure(AiError.of(fault))
-    return JSONResponse(success([describe(card) for card in page.cards]))
+        found = await ai.models(request.query_params)
+    except AiError as error:
+        return _failure(error)
+    return JSONResponse({"success": True, "result": found, "errors": [], "messages": []})
 
 
-def _utf8(header: str) -> str:
-    """A header's text: the server reads latin-1, clients write UTF-8."""
-    return header.encode("latin-1").decode("utf-8", "replace")
+def _bare(result: dict[str, Any]) -> dict[str, Any]:
+    return result
 
 
-def failure(error: AiError) -> JSONResponse:
+def _failure(error: AiError) -> JSONResponse:
     """The body from which the binding makes its exception: the code, a colon, the description."""
     return JSONResponse(error.to_dict(), status_code=error.status, headers={"cf-ai-req-id": error.request_id})

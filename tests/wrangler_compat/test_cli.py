@@ -168,3 +168,11 @@ def test_too_long_an_answer_is_refused_in_one_line() -> None:
 def test_a_running_roost_answers_where_it_is_named(url: str) -> None:
     here = said("run", MODEL, GREEDY["prompt"], *FEW)
     assert said("run", MODEL, GREEDY["prompt"], *FEW, "--url", url) == here
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("form", [[], ["--json"], ["--no-stream"]])
+def test_the_stand_in_is_named_in_every_form_of_answer(form: list[str]) -> None:
+    result = roost("run", MODEL, "hello", *FEW, *form)
+    assert "standing in for" in result.stderr
+    assert "standing in for" not in result.stdout
