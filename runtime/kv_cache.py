@@ -18,6 +18,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from runtime.scheduler import CacheOp, Move, Release
 
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+"""Shared memory, mmap's default, would keep its pages when they are given back."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlabSpec:
@@ -63,7 +66,7 @@ class _Slab:
     def __init__(self, spec: SlabSpec, slots: int, capacity: int) -> None:
         shape = (slots, spec.heads, capacity, spec.head_dim)
         self._slot_bytes = spec.bytes_per_token * capacity
-        self._memory = mmap.mmap(-1, _whole_pages(slots * self._slot_bytes))
+        self._memory = mmap.mmap(-1, _whole_pages(slots * self._slot_bytes), flags=_PRIVATE)
         self._advise("MADV_NOHUGEPAGE", 0, len(self._memory))  # a huge page would back tokens that aren't there
         self.values = np.frombuffer(self._memory, np.dtype(spec.dtype), math.prod(shape)).reshape(shape)
 
