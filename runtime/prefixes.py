@@ -43,9 +43,10 @@ class PrefixCache:
 
     def longest(self, adapter: str | None, tokens: Sequence[int]) -> Prefix | None:
         """The kept prompt that shares the longest beginning with ``tokens``, now the most recently used."""
-        best = max(self._kept, key=lambda prefix: prefix.shared(adapter, tokens), default=None)
-        if best is None or not best.shared(adapter, tokens):
+        shared = [prefix.shared(adapter, tokens) for prefix in self._kept]
+        if not any(shared):
             return None
+        best = self._kept[shared.index(max(shared))]
         self._kept.remove(best)
         self._kept.append(best)
         return best

@@ -44,8 +44,9 @@ class Sequence:
         return "length" if self.generated >= self.max_tokens else None
 
     def preempt(self) -> None:
-        """Forget what is cached. The prompt will be read in chunks and the rest replayed token by token,
+        """Forget what is cached.
 
-        the same kinds of step that wrote it, so that the cache comes back bit for bit.
+        The prompt will be read in chunks and the rest replayed token by token, the same kinds of step that wrote it,
+        so that the cache comes back bit for bit.
         """
         self.cached = 0
