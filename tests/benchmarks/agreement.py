@@ -22,9 +22,10 @@ import transformers
 from numpy.typing import NDArray
 
 from runtime.artifacts import Artifact, ArtifactStore
-from runtime.decoder_graph import EXACT, write_decoder
+from runtime.decoder_graph import write_decoder
 from runtime.device import Device, usable_cores
 from runtime.gguf_weights import GgufWeights
+from runtime.linear_graph import EXACT
 from runtime.scheduler import Span, StepPlan
 from runtime.session import DecoderSession
 from runtime.stand_in import GGUF_NAME, find_stand_in

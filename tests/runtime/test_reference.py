@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.decoder_graph import EXACT, SERVED, Precision, write_decoder
+from runtime.decoder_graph import write_decoder
 from runtime.device import Device
 from runtime.gguf_weights import GgufWeights
+from runtime.linear_graph import EXACT, SERVED, Precision
 from runtime.scheduler import Span, StepPlan
 from runtime.session import DecoderSession
 
