@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
-    """The dimensions of a Llama-family decoder (counts, unless said otherwise).
+    """The dimensions of a decoder of Llama's kind, and the constants in which such decoders differ.
 
-    ``context`` is the longest sequence in tokens; ``window`` the attention's sliding window in tokens,
-    ``None`` for full attention; ``rope_theta`` the base of the rotary frequencies.
+    ``context``: the longest sequence in tokens. ``window``: the attention's sliding window in tokens, ``None`` for full
+    attention; ``full_layers`` have full attention all the same. Rotary position ``p`` turns the ``i``-th pair of the
+    first ``rotary_dim`` values of a head (``None``: all) by ``p * rope_theta ** (-2 i / rotary_dim) / rope_factors[i]``
+    (no factors: 1); its sine and cosine are multiplied by ``rope_scale``. ``embedding_scale`` multiplies embeddings,
+    ``attention_scale`` (``None``: one over the root of ``head_dim``) the products of queries and keys. A softcap ``c``
+    turns ``x`` into ``c * tanh(x / c)``; 0 is none.
     """
 
     layers: int
@@ -26,6 +30,15 @@ class DecoderShape:
     rope_theta: float
     norm_epsilon: float
     window: int | None = None
+    full_layers: tuple[int, ...] = ()
+    rotary_dim: int | None = None
+    rope_factors: tuple[float, ...] = ()
+    rope_scale: float = 1.0
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    embedding_scale: float = 1.0
+    attention_scale: float | None = None
+    attention_softcap: float = 0.0
+    logit_softcap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

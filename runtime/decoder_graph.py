@@ -1,4 +1,4 @@
-"""Writes a Llama-family decoder as an ONNX model with an in-place KV cache. Knows no file format of weights.
+"""Writes a decoder of Llama's kind as an ONNX model with an in-place KV cache. Knows no file format of weights.
 
 Inputs: ``input_ids`` int64 [B, S]; ``seqlens_k`` int32 [B], a row's tokens in the cache after the step, less one;
 ``total_seq`` int32 [], the largest of those counts; ``logit_idx`` int64 [n], positions of the flattened [B*S] whose
@@ -26,12 +26,19 @@ _Attributes = dict[str, Any]
 
 
 class DecoderWeights(Protocol):
-    """Where a decoder's tensors come from; each is asked for once, in order."""
+    """Where a decoder's tensors come from; each is asked for once, in order.
+
+    Linear parts are ``q k v o gate up down``; a part's bias is ``None`` where it has none. Every layer has the norms
+    ``attention_norm`` and ``ffn_norm``; ``attention_post_norm``, ``ffn_post_norm`` (of what a branch gives, before it
+    is added), ``q_norm`` and ``k_norm`` (of each head, before its rotation) are ``None`` where a model has none.
+    """
 
     @property
     def shape(self) -> DecoderShape: ...  # noqa: D102
     def linear(self, layer: int, part: str) -> Matrix: ...  # noqa: D102
+    def bias(self, layer: int, part: str) -> Floats | None: ...  # noqa: D102
     def norm(self, layer: int, part: str) -> Floats: ...  # noqa: D102
+    def optional_norm(self, layer: int, part: str) -> Floats | None: ...  # noqa: D102
     def final_norm(self) -> Floats: ...  # noqa: D102
     def embedding(self) -> Matrix: ...  # noqa: D102
     def head(self) -> Matrix | None: ...  # noqa: D102
@@ -57,7 +64,7 @@ class _Decoder:
     def build(self) -> None:
         embedding = self._weights.embedding()
         self._rotary_tables()
-        residual = self._embed(embedding)
+        residual = self._scaled(self._embed(embedding))
         branch: str | None = None
         for layer in range(self._shape.layers):
             branch, residual = self._layer(layer, branch, residual)
@@ -66,10 +73,12 @@ class _Decoder:
 
     def _rotary_tables(self) -> None:
         shape = self._shape
-        exponents = np.arange(0, shape.head_dim, 2, dtype=np.float64) / shape.head_dim
-        angles = np.outer(np.arange(shape.context), shape.rope_theta**-exponents)
-        self._graph.constant("rope.cos", np.cos(angles).astype(np.float32))
-        self._graph.constant("rope.sin", np.sin(angles).astype(np.float32))
+        rotated = shape.rotary_dim or shape.head_dim
+        exponents = np.arange(0, rotated, 2, dtype=np.float64) / rotated
+        frequencies = shape.rope_theta**-exponents / np.array(shape.rope_factors or 1.0)
+        angles = np.outer(np.arange(shape.context), frequencies)
+        self._graph.constant("rope.cos", (np.cos(angles) * shape.rope_scale).astype(np.float32))
+        self._graph.constant("rope.sin", (np.sin(angles) * shape.rope_scale).astype(np.float32))
 
     def _embed(self, table: Matrix) -> str:
         graph = self._graph
@@ -80,63 +89,119 @@ class _Decoder:
         attrs: _Attributes = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
         return graph.microsoft("GatherBlockQuantized", [codes, "input_ids", scales], name="embed", **attrs)
 
-    def _layer(self, layer: int, branch: str | None, residual: str) -> tuple[str, str]:
-        name = f"layer{layer}"
-        x, residual = self._norm(f"{name}.norm1", branch, residual, self._weights.norm(layer, "attention_norm"))
-        branch = self._attention(layer, x)
-        x, residual = self._norm(f"{name}.norm2", branch, residual, self._weights.norm(layer, "ffn_norm"))
-        return self._mlp(layer, x), residual
+    def _scaled(self, embedded: str) -> str:
+        if self._shape.embedding_scale == 1:
+            return embedded
+        scale = self._graph.constant("embed.scale", np.array(self._shape.embedding_scale, np.float32))
+        return self._graph.op("Mul", [embedded, scale], name="embed.scaled")
 
-    def _norm(self, name: str, branch: str | None, residual: str, gain: Floats) -> tuple[str, str]:
+    def _layer(self, layer: int, branch: str | None, residual: str) -> tuple[str, str]:
+        name, weights = f"layer{layer}", self._weights
+        x, residual = self._add_and_norm(f"{name}.norm1", branch, residual, weights.norm(layer, "attention_norm"))
+        attended = self._attention(layer, x)
+        branch = self._norm(f"{name}.post_norm1", attended, weights.optional_norm(layer, "attention_post_norm"))
+        x, residual = self._add_and_norm(f"{name}.norm2", branch, residual, weights.norm(layer, "ffn_norm"))
+        fed = self._mlp(layer, x)
+        return self._norm(f"{name}.post_norm2", fed, weights.optional_norm(layer, "ffn_post_norm")), residual
+
+    def _add_and_norm(self, name: str, branch: str | None, residual: str, gain: Floats) -> tuple[str, str]:
         """RMSNorm of ``residual`` + ``branch``; returns the norm and that sum."""
-        graph, epsilon = self._graph, self._shape.norm_epsilon
-        gain_name = graph.constant(f"{name}.g", gain)
         if branch is None:
-            attrs: _Attributes = {"epsilon": epsilon, "axis": -1, "stash_type": 1}
-            return graph.op("SimplifiedLayerNormalization", [residual, gain_name], name=name, **attrs), residual
+            return self._norm(name, residual, gain), residual
         total = f"{name}.sum"
-        inputs, outputs = [branch, residual, gain_name], [name, "", "", total]
-        graph.microsoft("SkipSimplifiedLayerNormalization", inputs, name=name, outputs=outputs, epsilon=epsilon)
+        inputs = [branch, residual, self._graph.constant(f"{name}.g", gain)]
+        attrs: _Attributes = {"outputs": [name, "", "", total], "epsilon": self._shape.norm_epsilon}
+        self._graph.microsoft("SkipSimplifiedLayerNormalization", inputs, name=name, **attrs)
         return name, total
 
+    def _norm(self, name: str, x: str, gain: Floats | None) -> str:
+        """RMSNorm of ``x`` over its last axis; ``x`` itself where there is no gain."""
+        if gain is None:
+            return x
+        inputs = [x, self._graph.constant(f"{name}.g", gain)]
+        attrs: _Attributes = {"epsilon": self._shape.norm_epsilon, "axis": -1, "stash_type": 1}
+        return self._graph.op("SimplifiedLayerNormalization", inputs, name=name, **attrs)
+
     def _attention(self, layer: int, x: str) -> str:
-        graph, shape, name = self._graph, self._shape, f"layer{layer}"
-        qkv = self._products.linear(f"{name}.qkv", x, [self._weights.linear(layer, part) for part in "qkv"])
+        name = f"layer{layer}"
         past = [f"past.{layer}.k", f"past.{layer}.v"]
-        present = [f"present.{layer}.k", f"present.{layer}.v"]
-        window = {} if shape.window is None else {"local_window_size": shape.window}
-        attended = graph.microsoft(
-            "GroupQueryAttention",
-            [qkv, "", "", *past, "seqlens_k", "total_seq", "rope.cos", "rope.sin"],
-            name=f"{name}.gqa",
-            outputs=[f"{name}.attended", *present],
-            num_heads=shape.heads,
-            kv_num_heads=shape.kv_heads,
-            do_rotary=1,
-            rotary_interleaved=0,
-            scale=1 / math.sqrt(shape.head_dim),
-            **window,
+        inputs = [*self._queries_keys_values(layer, x), *past, "seqlens_k", "total_seq", "rope.cos", "rope.sin"]
+        outputs = [f"{name}.attended", f"present.{layer}.k", f"present.{layer}.v"]
+        attrs = self._attention_attributes(layer)
+        attended = self._graph.microsoft(
+            "GroupQueryAttention", inputs, name=f"{name}.gqa", outputs=outputs, do_rotary=1, **attrs
         )
-        return self._products.linear(f"{name}.o", attended, [self._weights.linear(layer, "o")])
+        return self._linear(f"{name}.o", layer, attended, "o")
+
+    def _queries_keys_values(self, layer: int, x: str) -> list[str]:
+        """The operator's first three inputs: all in one, unless heads are normed before they are rotated."""
+        graph, shape, name = self._graph, self._shape, f"layer{layer}"
+        qkv = self._linear(f"{name}.qkv", layer, x, "q", "k", "v")
+        gains = {part: self._weights.optional_norm(layer, f"{part}_norm") for part in "qk"}
+        if gains["q"] is None and gains["k"] is None:
+            return [qkv, "", ""]
+        widths = np.array([shape.heads, shape.kv_heads, shape.kv_heads], np.int64) * shape.head_dim
+        parts = [f"{name}.q", f"{name}.k", f"{name}.v"]
+        sizes = graph.constant("qkv.sizes", widths)
+        graph.op("Split", [qkv, sizes], name=f"{name}.qkv.split", outputs=parts, axis=-1)
+        heads = graph.constant("heads", np.array([0, 0, -1, shape.head_dim], np.int64))
+        joined = graph.constant("heads.joined", np.array([0, 0, -1], np.int64))
+        for index, part in enumerate("qk"):
+            each = graph.op("Reshape", [parts[index], heads], name=f"{parts[index]}.heads")
+            normed = self._norm(f"{parts[index]}.norm", each, gains[part])
+            parts[index] = graph.op("Reshape", [normed, joined], name=f"{parts[index]}.normed")
+        return parts
+
+    def _attention_attributes(self, layer: int) -> _Attributes:
+        shape = self._shape
+        attributes: _Attributes = {
+            "num_heads": shape.heads,
+            "kv_num_heads": shape.kv_heads,
+            "rotary_interleaved": 0,
+            "scale": shape.attention_scale or 1 / math.sqrt(shape.head_dim),
+        }
+        if shape.window is not None and layer not in shape.full_layers:
+            attributes["local_window_size"] = shape.window
+        if shape.attention_softcap:
+            attributes["softcap"] = shape.attention_softcap
+        return attributes
 
     def _mlp(self, layer: int, x: str) -> str:
         graph, name = self._graph, f"layer{layer}"
-        parts = [self._weights.linear(layer, "gate"), self._weights.linear(layer, "up")]
-        both = self._products.linear(f"{name}.gate_up", x, parts)
+        both = self._linear(f"{name}.gate_up", layer, x, "gate", "up")
         halves = graph.constant("ffn.halves", np.array([self._shape.ffn] * 2, np.int64))
         gate, up = f"{name}.gate", f"{name}.up"
         graph.op("Split", [both, halves], name=f"{name}.split", outputs=[gate, up], axis=-1)
-        silu = graph.microsoft("QuickGelu", [gate], name=f"{name}.silu", alpha=1.0)
-        gated = graph.op("Mul", [silu, up], name=f"{name}.gated")
-        return self._products.linear(f"{name}.down", gated, [self._weights.linear(layer, "down")])
+        gated = graph.op("Mul", [self._activated(f"{name}.act", gate), up], name=f"{name}.gated")
+        return self._linear(f"{name}.down", layer, gated, "down")
+
+    def _activated(self, name: str, x: str) -> str:
+        if self._shape.activation == "gelu_tanh":
+            return self._graph.op("Gelu", [x], name=name, approximate="tanh")
+        return self._graph.microsoft("QuickGelu", [x], name=name, alpha=1.0)  # SiLU
+
+    def _linear(self, name: str, layer: int, x: str, *parts: str) -> str:
+        matrices = [self._weights.linear(layer, part) for part in parts]
+        biases = [self._weights.bias(layer, part) for part in parts]
+        return self._products.linear(name, x, matrices, biases)
 
     def _head(self, branch: str, residual: str, head: Matrix | None, embedding: Matrix) -> None:
         """Logits of the wanted rows only: they are gathered before the last norm, which is per row."""
         flat = self._graph.constant("flat", np.array([-1, self._shape.hidden], np.int64))
         wanted = [self._wanted_rows(name, x, flat) for name, x in (("branch", branch), ("residual", residual))]
-        x, _ = self._norm(HEAD_INPUT, wanted[0], wanted[1], self._weights.final_norm())
-        matrix = embedding if head is None else head
-        self._products.product("logits", x, matrix, tied_to="embed" if head is None else None)
+        x, _ = self._add_and_norm(HEAD_INPUT, wanted[0], wanted[1], self._weights.final_norm())
+        matrix, tied_to = (embedding, "embed") if head is None else (head, None)
+        if not self._shape.logit_softcap:
+            self._products.product("logits", x, matrix, tied_to)
+            return
+        self._capped("logits", self._products.product("logits.uncapped", x, matrix, tied_to))
+
+    def _capped(self, name: str, x: str) -> None:
+        graph = self._graph
+        cap = graph.constant("logits.cap", np.array(self._shape.logit_softcap, np.float32))
+        share = graph.op("Div", [x, cap], name=f"{name}.share")
+        bent = graph.op("Tanh", [share], name=f"{name}.bent")
+        graph.op("Mul", [bent, cap], name=name)
 
     def _wanted_rows(self, name: str, x: str, flat: str) -> str:
         rows = self._graph.op("Reshape", [x, flat], name=f"head.{name}.flat")

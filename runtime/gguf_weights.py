@@ -78,9 +78,17 @@ class GgufWeights:
             return take_rows(matrix, _rotate_half_order(matrix.shape[0], heads))
         return matrix
 
+    def bias(self, layer: int, part: str) -> Floats | None:  # noqa: ARG002
+        """``None``: GGUF's ``llama`` models have no biases."""
+        return None
+
     def norm(self, layer: int, part: str) -> Floats:
         """The gain of a layer's RMSNorm (``attention_norm`` or ``ffn_norm``), float32 ``[hidden]``."""
         return self._vector(f"blk.{layer}.{_NORMS[part]}.weight")
+
+    def optional_norm(self, layer: int, part: str) -> Floats | None:  # noqa: ARG002
+        """``None``: GGUF's ``llama`` models have no other norms."""
+        return None
 
     def final_norm(self) -> Floats:
         """The gain of the last RMSNorm, float32 ``[hidden]``."""

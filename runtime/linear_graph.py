@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from runtime.graph_writer import GraphWriter
-from runtime.quantization import BLOCK, Dense, Int4, Int8, Matrix, stack
+from runtime.quantization import BLOCK, Dense, Floats, Int4, Int8, Matrix, stack
 
 HEAD_INPUT = "final_norm"
 """What the output projection reads: [n, hidden], where every other product reads [B, S, hidden]."""
@@ -43,13 +43,13 @@ class Products:
         self._precision = precision
         self._block_sums: dict[str, str] = {}
 
-    def linear(self, name: str, x: str, parts: Sequence[Matrix]) -> str:
-        """``x`` times every part, side by side; one product where the parts share a format."""
-        stacked = stack(parts)
-        if len(stacked) == 1:
-            return self.product(name, x, stacked[0])
-        outputs = [self.product(f"{name}.{index}", x, part) for index, part in enumerate(stacked)]
-        return self._graph.op("Concat", outputs, name=name, axis=-1)
+    def linear(self, name: str, x: str, parts: Sequence[Matrix], biases: Sequence[Floats | None] = ()) -> str:
+        """``x`` times every part, side by side, plus all ``biases`` or none; one product where the parts agree."""
+        given = [bias for bias in biases if bias is not None]
+        if not given:
+            return self._side_by_side(name, x, parts)
+        plain = self._side_by_side(f"{name}.plain", x, parts)
+        return self._graph.op("Add", [plain, self._graph.constant(f"{name}.b", np.concatenate(given))], name=name)
 
     def product(self, name: str, x: str, matrix: Matrix, tied_to: str | None = None) -> str:
         """``x`` times ``matrix``, whose bytes are those of the table ``tied_to`` where one is named."""
@@ -103,3 +103,10 @@ class Products:
             axis = graph.constant("last_axis", np.array([-1], np.int64))
             self._block_sums[x] = graph.op("ReduceSum", [blocks, axis], name=f"{x}.sums", keepdims=0)
         return self._block_sums[x]
+
+    def _side_by_side(self, name: str, x: str, parts: Sequence[Matrix]) -> str:
+        stacked = stack(parts)
+        if len(stacked) == 1:
+            return self.product(name, x, stacked[0])
+        outputs = [self.product(f"{name}.{index}", x, part) for index, part in enumerate(stacked)]
+        return self._graph.op("Concat", outputs, name=name, axis=-1)
