@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +120,22 @@ class ArtifactStore:
             if not path.is_file() or path.stat().st_size != size:
                 raise ArtifactError(f"the artifact at {folder} is damaged ({name} is not whole): delete the folder")
         return Artifact(folder, manifest)
+
+    def all(self) -> list[Artifact]:
+        """Every artifact of this builder's version, by name; damaged ones are left out."""
+        found = []
+        for path in sorted((self.root / "artifacts").glob(f"*/{MANIFEST}")):
+            with suppress(ArtifactError):
+                found.append(self.find(path.parent.name))
+        return [artifact for artifact in found if artifact is not None]
+
+    def remove(self, key: str) -> int:
+        """Delete what is under ``key``, damaged or old as it may be; the bytes it took, 0 if nothing was there."""
+        folder = self._folder(key)
+        with FileLock(f"{folder.with_name(f'.{folder.name}.partial')}.lock") if folder.exists() else nullcontext():
+            size = sum(path.stat().st_size for path in folder.glob("*"))
+            shutil.rmtree(folder, ignore_errors=True)
+        return size
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:

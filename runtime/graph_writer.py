@@ -38,7 +38,8 @@ class GraphWriter:
         """Add an initialiser once under ``name``, which is returned for use as an input."""
         if name not in self._names:
             self._names.add(name)
-            values = np.ascontiguousarray(values, self._stored_as(values.dtype))
+            with np.errstate(over="raise"):  # a float32 beyond float16 is no constant to write
+                values = np.ascontiguousarray(values, self._stored_as(values.dtype))
             tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
             if values.nbytes >= _EXTERNAL_FROM:
                 self._point(tensor, self._store(values), values.nbytes)

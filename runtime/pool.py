@@ -112,7 +112,7 @@ class Pool:
         if own := self._store.find(artifact_key(model)):
             return own
         if not self._stand_in:
-            raise NoWeights(f"{model} has no weights here: type roost pull {model} --from FILE.gguf")
+            raise NoWeights(f"{model} has no weights here: type roost pull {model}")
         if stand_in := find_stand_in(self._store):
             return stand_in
         raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in")

@@ -72,7 +72,7 @@ def _searched(blocks: Floats) -> _Piece:
         products: Floats = np.einsum("nk,nk->n", blocks, tried)
         squares: Floats = np.einsum("nk,nk->n", tried, tried)
         # The squared error of the refitted scale is |x|^2 - products^2 / squares.
-        fitted: Floats = products / np.maximum(squares, np.float32(1))
+        fitted: Floats = np.asarray(products / np.maximum(squares, 1), np.float32)
         better = products * fitted > best
         best = np.where(better, products * fitted, best)
         scales = np.where(better, fitted, scales)
@@ -89,7 +89,8 @@ def _nearest(blocks: Floats) -> _Piece:
 def _eight_bits(blocks: Floats) -> _Piece:
     largest = np.abs(_largest(blocks))
     codes = np.rint(blocks * (_inverse(largest) * np.float32(127))[:, None])
-    return codes.astype(np.int8).view(np.uint8), largest / np.float32(127)
+    scales: Floats = np.asarray(largest / np.float32(127), np.float32)
+    return codes.astype(np.int8).view(np.uint8), scales
 
 
 def _largest(blocks: Floats) -> Floats:
