@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from filelock import FileLock
@@ -37,7 +38,7 @@ _READ = 1 << 20  # bytes hashed or copied at a time
 
 
 class Manifest(BaseModel):
-    """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for.
+    """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for. ``kv``: its cache.
 
     ``files`` gives the size in bytes and the sha256 of each file beside the manifest.
     """
@@ -47,6 +48,7 @@ class Manifest(BaseModel):
     builder: int
     weights: str
     precision: str
+    kv: Literal["float", "int8"] = "float"
     stand_in: bool
     answers: str | None
     source: str

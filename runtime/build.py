@@ -27,6 +27,7 @@ from runtime.errors import ArtifactError
 from runtime.estimate import disk_bytes, parameters
 from runtime.gguf_tokenizer import build_tokenizer, stop_tokens
 from runtime.gguf_weights import GgufWeights
+from runtime.kv_quantization import calibrate, calibration_text, quantise_cache
 from runtime.precision import COMPUTES, STORED, PrecisionName
 from runtime.quantized_weights import QuantizedWeights
 
@@ -36,7 +37,10 @@ _SPARE = 64 << 20  # bytes of disk to leave free
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in."""
+    """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in.
+
+    ``int8_kv``: the cache of keys and values is to be 8 bits wide.
+    """
 
     key: str
     weights: str
@@ -45,6 +49,7 @@ class Origin:
     answers: str | None
     stand_in: bool = False
     license: str = "not stated"
+    int8_kv: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,10 @@ def build(
     try:
         with store.making(origin.key) as folder:
             _write_graph(folder / DECODER, parts, precision, report)
+            if origin.int8_kv:
+                report("calibrating the KV cache", 0, 0)
+                tokens = parts.tokenizer.encode(calibration_text(), add_special_tokens=False).ids
+                quantise_cache(folder / DECODER, calibrate(folder / DECODER, tokens[: parts.weights.shape.context]))
             parts.tokenizer.save(str(folder / TOKENIZER))
             if parts.template:
                 (folder / TEMPLATE).write_text(parts.template, encoding="utf-8")
@@ -143,6 +152,7 @@ def _manifest(parts: Ingredients, origin: Origin, precision: PrecisionName, fold
         builder=BUILDER_VERSION,
         weights=origin.weights,
         precision=parts.stored_as if precision == STORED else precision,
+        kv="int8" if origin.int8_kv else "float",
         stand_in=origin.stand_in,
         answers=origin.answers,
         source=origin.source,

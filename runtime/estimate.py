@@ -36,14 +36,15 @@ def parameters(shape: DecoderShape) -> int:
 
 
 def is_sensitive(shape: DecoderShape, layer: int, part: str) -> bool:
-    """Whether ``int4`` keeps a matrix in 8 bits: values, and what the MLP gives, in some layers.
+    """Whether ``int4`` keeps a matrix in 8 bits: all values, and what the MLP gives in some layers.
 
-    They are the layers that llama.cpp's Q4_K_M spares: the first and last eighth, and every third between
-    (``use_more_bits`` in llama-quant.cpp).
+    Of all kinds of matrices these two lose the most for their size (tests/benchmarks/perplexity.py). The layers are
+    those that llama.cpp's Q4_K_M spares: the first and last eighth, and every third between (``use_more_bits`` in
+    llama-quant.cpp).
     """
     eighth = shape.layers // 8
     spared = layer < eighth or layer >= shape.layers - eighth or (layer - eighth) % 3 == 2
-    return part in ("v", "down") and spared
+    return part == "v" or (part == "down" and spared)
 
 
 def disk_bytes(shape: DecoderShape, precision: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime import hub
@@ -21,11 +21,15 @@ _FLOAT_TYPES = ("F32", "F16", "BF16")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The catalogue name that weights are to answer for, in which precision (``None``: the one that suits)."""
+    """The catalogue name that weights are to answer for, in which precision (``None``: the one that suits).
+
+    ``int8_kv``: whether the cache of keys and values is to be 8 bits wide.
+    """
 
     model: str
     precision: PrecisionName | None = None
     device: Device = field(default_factory=Device)
+    int8_kv: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def _whole(store: ArtifactStore, wanted: Wanted, same: Callable[[Artifact], bool
         made = store.find(artifact_key(wanted.model))
     except ArtifactError:
         return None  # damaged: make it anew
-    if made is None or not same(made):
+    if made is None or not same(made) or (made.manifest.kv == "int8") != wanted.int8_kv:
         return None
     if wanted.precision is None or wanted.precision == made.manifest.precision:
         return made
@@ -103,7 +107,7 @@ def _build(store: ArtifactStore, wanted: Wanted, origin: Origin, parts: Ingredie
         tell.say(f"{precision}: {reason} (--precision chooses another)")
     if precision == "fp16" and wanted.device.kind == "cpu":
         tell.say("fp16 is for CUDA: a CPU computes it as float32, in twice the memory")
-    return build(store, origin, parts, precision, tell.progress)
+    return build(store, replace(origin, int8_kv=wanted.int8_kv), parts, precision, tell.progress)
 
 
 def _digest(folder: Path, tell: Tell) -> str:

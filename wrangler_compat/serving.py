@@ -96,6 +96,7 @@ class PullOptions:
     precision: PrecisionName | None = None
     answers: str | None = None
     device: str = "auto"
+    kv: str = "float"
 
 
 def pull(options: PullOptions) -> Artifact:
@@ -111,7 +112,7 @@ def pull(options: PullOptions) -> Artifact:
     catalog[answers]
     from runtime.pull_model import Tell, Wanted, pull_from, pull_from_hub  # brings onnx and gguf
 
-    wanted = Wanted(answers, options.precision, resolve_device(options.device))
+    wanted = Wanted(answers, options.precision, resolve_device(options.device), options.kv == "int8")
     with progress() as report:
         tell = Tell(report, functools.partial(click.echo, err=True))
         if options.source is not None:

@@ -155,7 +155,8 @@ def test_int4_spares_values_and_down_projections_of_some_layers() -> None:
         part: [layer for layer in range(32) if is_sensitive(STARLING, layer, part)] for part in ("v", "down", "q")
     }
     assert spared["q"] == []
-    assert spared["v"] == spared["down"] == [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
+    assert spared["v"] == list(range(32))
+    assert spared["down"] == [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
 
 
 @pytest.mark.parametrize(
