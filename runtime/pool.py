@@ -182,6 +182,7 @@ class Pool:
             capacity=capacity,
             device=self._device,
             threads=self._threads,
+            deterministic=self._config.deterministic,
         )
         engine = Engine(session, self._config)
         task = TextGeneration(engine, tokenizer, frozenset(artifact.manifest.stop_tokens))
