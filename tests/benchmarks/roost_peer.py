@@ -24,8 +24,12 @@ class Roost:
     def __init__(self, decoder: Path, threads: int, capacity: int, rows: int) -> None:
         self._session = DecoderSession(decoder, slots=rows, capacity=capacity, device=Device(), threads=threads)
         self._random = np.random.default_rng(1)
-        for row in range(rows):  # real keys and values: untouched pages would all be one page of zeros
-            self._read(row, capacity)
+        self._rows, self._capacity = rows, capacity
+
+    def fill(self) -> None:
+        """Write real keys and values everywhere: untouched pages would all be one page of zeros."""
+        for row in range(self._rows):
+            self._read(row, self._capacity)
 
     def decode(self, rows: int, context: int) -> float:
         """Tokens per second over all rows, one token each at a time."""

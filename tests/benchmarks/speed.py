@@ -7,6 +7,7 @@ spread. llama.cpp reads the same GGUF file; onnxruntime-genai and transformers r
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import statistics
 import subprocess
@@ -22,7 +23,7 @@ import numpy as np
 from runtime.artifacts import ArtifactStore
 from runtime.device import usable_cores
 from runtime.stand_in import GGUF_NAME, find_stand_in
-from tests.benchmarks import engine_alone
+from tests.benchmarks import doors, engine_alone
 from tests.benchmarks.genai_peer import GenAI
 from tests.benchmarks.genai_peer import build as build_genai
 from tests.benchmarks.llama_cpp_peer import LlamaCpp
@@ -57,8 +58,12 @@ def main() -> None:
     loads = _loads(chosen.rounds)
     rows = _speeds(chosen.rounds)
     alone = engine_alone.measure(chosen.rounds)
+    print()
+    through = asyncio.run(doors.main(chosen.rounds))
     found = {"processor": processor(), "threads": threads, "read_gb_per_second": bandwidth}
-    chosen.json.write_text(json.dumps({**found, "loads": loads, "rows": rows, "engine": alone}, indent=2) + "\n")
+    chosen.json.write_text(
+        json.dumps({**found, "loads": loads, "rows": rows, "engine": alone, "doors": through}, indent=2) + "\n"
+    )
 
 
 def make(name: str, rows: int) -> Peer:
@@ -81,7 +86,7 @@ def make(name: str, rows: int) -> Peer:
 
 def _loaded(name: str) -> tuple[float, float]:
     """Seconds until a side is loaded, and its resident memory in MB after reading 512 tokens and writing some."""
-    make("transformers" if name == "transformers" else name, 1)  # builds what is missing, reads the files once
+    make(name, 1)  # builds what is missing, reads the files once
     started = time.perf_counter()
     peer = make(name, 1)
     seconds = time.perf_counter() - started
@@ -106,9 +111,10 @@ def _loads(rounds: int) -> dict[str, Any]:
 
 def _speeds(rounds: int) -> list[dict[str, Any]]:
     peers = [make(name, max(ROWS)) for name in NAMES]
-    rows = [_row(what, peers, measure, rounds) for what, measure in _measures()]
     roost = peers[0]
     assert isinstance(roost, Roost)
+    roost.fill()
+    rows = [_row(what, peers, measure, rounds) for what, measure in _measures()]
     if not roost.needs_companion:
         print("a lone row has the bits of one of several here: the law costs nothing. With a companion it would be:")
     for context in CONTEXTS:
