@@ -10,7 +10,7 @@ EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test setup check dev agreement perplexity speed docker-dry-run clean
+.PHONY: demo test test-export setup check dev agreement perplexity speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -20,6 +20,9 @@ setup: .venv/.installed
 
 test: check
 	$(BIN)/pytest
+
+test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
+	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
 
 check: dev setup
 	$(BIN)/ruff format --check .
@@ -42,7 +45,7 @@ docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines w
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers .venv-export .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'

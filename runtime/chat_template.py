@@ -29,13 +29,14 @@ class ChatTemplate:
             raise ArtifactError(f"the chat template doesn't compile: {error}") from error
         self._special_tokens = dict(special_tokens)
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt for ``messages``, ending where the assistant begins to speak.
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """The prompt for ``messages``, ending where the assistant begins to speak; ``tools``: JSON schemas to offer.
 
         Raises :class:`BadParameter` with the template's own words where it refuses the messages.
         """
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._special_tokens)
+            given = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": True}
+            return self._template.render(**given, **self._special_tokens)
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadParameter("/messages", f"the chat template refused the messages: {error}") from error
 

@@ -36,9 +36,10 @@ _ROTARY_MULTIPLE = 16
 class Architecture:
     """What sets an architecture's checkpoints apart.
 
-    ``norms``: our names to the checkpoint's. ``unit_gains``: gains are stored less one. ``fused``: q, k and v lie in one
-    matrix, gate and up in another. ``tied``: the head is the embedding where the file doesn't say.
-    ``scaled_embedding``: embeddings are multiplied by the root of the hidden size. ``biased``: parts always with a bias.
+    ``norms``: our names to the checkpoint's. ``unit_gains``: gains are stored less one. ``fused``: q, k and v lie in
+    one matrix, gate and up in another. ``tied``: the head is the embedding where the file doesn't say.
+    ``scaled_embedding``: embeddings are multiplied by the root of the hidden size. ``biased``: parts that always have
+    a bias.
     """
 
     norms: Mapping[str, str]

@@ -39,15 +39,16 @@ _FLOATS = ("F32", "F16", "BF16")
 
 
 class CheckpointWeights:
-    """The tensors of one checkpoint. Raises :class:`ArtifactError` for what can't be served."""
+    """The tensors of one checkpoint, which lie in ``files``. Raises :class:`ArtifactError` for what can't be served."""
 
     def __init__(self, folder: Path) -> None:
         self._config = CheckpointConfig.read(folder)
         self._architecture = self._config.architecture
         self.shape: DecoderShape = self._config.shape()
         self._modules = _MODULES | (_FUSED if self._architecture.fused else {})
-        self._shards = {name: _open(folder / name) for name in _shard_names(folder)}
-        self._tensors = {name: shard for shard in self._shards.values() for name in shard.keys()}  # noqa: SIM118
+        self.files = [folder / name for name in _shard_names(folder)]
+        shards = [_open(path) for path in self.files]
+        self._tensors = {name: shard for shard in shards for name in shard.keys()}  # noqa: SIM118
         self._refuse_strangers()
 
     def linear(self, layer: int, part: str) -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -49,16 +50,20 @@ class EngineConfig:
     prompt tokens per step while other rows stream; ``prefill_tokens``: per step while none does. ``context``: the
     longest sequence a row holds, in tokens. ``kv_bytes``: KV cache over all rows and kept prompts, ``None`` for a share
     of the machine's memory; past it kept prompts are given up, then the youngest row yields. ``kept_prompts``: how many
-    read prompts are kept for others that begin alike.
+    read prompts are kept for others that begin alike. ``deterministic``: a seed gives the same text under any load;
+    without it drafted tokens are verified several at a time and answers are kept like prompts. ``debug``: check the
+    scheduler's invariants at every step.
     """
 
     rows: int = 16
     waiting: int = 256
     chunk_tokens: int = 64
-    prefill_tokens: int = 512
+    prefill_tokens: int = 192
     context: int = 4096
     kv_bytes: int | None = None
     kept_prompts: int = 16
+    deterministic: bool = True
+    debug: bool = field(default_factory=lambda: os.environ.get("ROOST_DEBUG", "") not in ("", "0"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from runtime.config import EngineConfig, SamplingParams
 from runtime.device import memory_share
 from runtime.errors import ContextTooLong, EngineFailed, Overloaded
-from runtime.sampling import Constraint, Sampler, sample
-from runtime.scheduler import Scheduler, StepPlan
+from runtime.invariants import Snapshot, check_commit, check_plan
+from runtime.sampling import Constraint, Sampled, Sampler, Scores, sample, sample_along
+from runtime.scheduler import Scheduler, StepPlan, Update
 from runtime.sequence import FinishReason, Sequence
 
 _KV_SHARE = 0.25  # of the memory that this process may use
@@ -40,7 +41,7 @@ class Executor(Protocol):
         """Bytes of KV cache that one token takes."""
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Execute the moves and spans; logits float32 [len(plan.sampled), vocab]."""
+        """Execute the moves and spans; logits float32 [sum of ``wanted`` over plan.sampled, vocab]."""
 
     def close(self) -> None:
         """Release the model and its cache."""
@@ -58,7 +59,10 @@ class GeneratedToken:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What an engine is doing: counts of requests, of cached and kept tokens, and totals since it started."""
+    """What an engine is doing: counts of requests, of cached and kept tokens, and totals since it started.
+
+    ``drafted`` and ``accepted`` count tokens of speculation.
+    """
 
     running: int
     waiting: int
@@ -67,6 +71,8 @@ class EngineStats:
     steps: int
     generated_tokens: int
     preemptions: int
+    drafted: int
+    accepted: int
 
 
 class Generation:
@@ -130,7 +136,9 @@ class Engine:
             prefill_tokens=config.prefill_tokens,
             kv_tokens=kv_tokens,
             kept_prompts=config.kept_prompts,
+            deterministic=config.deterministic,
         )
+        self._debug = config.debug
         self._ids = itertools.count(1)
         self._running: dict[int, _Running] = {}
         self._steps = 0
@@ -184,6 +192,8 @@ class Engine:
             steps=self._steps,
             generated_tokens=self._generated,
             preemptions=self._scheduler.preemptions,
+            drafted=self._scheduler.drafted,
+            accepted=self._scheduler.accepted,
         )
 
     def close(self) -> None:
@@ -233,23 +243,48 @@ class Engine:
 
     def _step(self) -> None:
         plan = self._scheduler.plan()
+        before = self._inspect(plan)
         try:
             logits = self._executor.run(plan)
-            asking = [span.sequence for span in plan.sampled]
-            sampled = sample([self._running[asked].sampler for asked in asking], logits) if asking else []
+            sampled = self._sample(plan, logits)
         except Exception as error:
             _log.exception("a step failed")
             self._fail(plan, EngineFailed(f"the model failed: {error}"))
             return
-        tokens = {sequence: chosen.token for sequence, chosen in zip(asking, sampled, strict=True)}
+        tokens = {sequence: [chosen.token for chosen in chain] for sequence, chain in sampled.items()}
         updates = self._scheduler.commit(plan, tokens)
-        for update, chosen in zip(updates, sampled, strict=True):
-            running = self._running[update.sequence]
-            if update.finished:
-                self._forget(update.sequence)
-            running.generation._deliver(GeneratedToken(chosen.token, update.finished, chosen.logprob, chosen.top))
+        if before is not None:
+            check_commit(before, updates, Snapshot.of(self._scheduler))
+        for update, chosen in zip(updates, itertools.chain(*sampled.values()), strict=True):
+            self._tell(update, chosen)
         self._steps += 1
-        self._generated += len(sampled)
+        self._generated += len(updates)
+
+    def _inspect(self, plan: StepPlan) -> Snapshot | None:
+        """Check ``plan`` and what it will be checked against afterwards, where debugging."""
+        if not self._debug:
+            return None
+        before = Snapshot.of(self._scheduler)
+        check_plan(before, plan)
+        return before
+
+    def _sample(self, plan: StepPlan, logits: Scores) -> dict[int, list[Sampled]]:
+        """What each asking sequence samples: all in one batch, or along its draft."""
+        samplers = [self._running[span.sequence].sampler for span in plan.sampled]
+        if not any(span.drafted for span in plan.sampled):
+            chosen = sample(samplers, logits) if samplers else []
+            return {span.sequence: [token] for span, token in zip(plan.sampled, chosen, strict=True)}
+        sampled, row = {}, 0
+        for span, sampler in zip(plan.sampled, samplers, strict=True):
+            sampled[span.sequence] = sample_along(sampler, span.drafts, logits[row : row + span.wanted])
+            row += span.wanted
+        return sampled
+
+    def _tell(self, update: Update, chosen: Sampled) -> None:
+        running = self._running[update.sequence]
+        if update.finished:
+            self._forget(update.sequence)
+        running.generation._deliver(GeneratedToken(chosen.token, update.finished, chosen.logprob, chosen.top))
 
     def _fail(self, plan: StepPlan, error: EngineFailed) -> None:
         """End the requests of a step that raised; those that wait are not touched."""

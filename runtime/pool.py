@@ -123,10 +123,12 @@ class Pool:
             return [model.result() for model in self._models.values() if model.done() and not model.exception()]
 
     def unload_idle(self) -> None:
-        """Unload what has had no request for ``keep_alive`` seconds."""
-        due = time.monotonic() - (self._keep_alive or math.inf)
+        """Unload what has had no request for ``keep_alive`` seconds; whoever is busy counts from now."""
+        now = time.monotonic()
         for loaded in self.loaded():
-            if loaded.used_at < due and loaded.idle:
+            if not loaded.idle:
+                loaded.used_at = now
+            elif loaded.used_at < now - (self._keep_alive or math.inf):
                 self._unload(loaded)
 
     async def watch(self) -> None:
@@ -182,6 +184,7 @@ class Pool:
             capacity=capacity,
             device=self._device,
             threads=self._threads,
+            deterministic=self._config.deterministic,
         )
         engine = Engine(session, self._config)
         task = TextGeneration(engine, tokenizer, frozenset(artifact.manifest.stop_tokens))

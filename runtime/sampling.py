@@ -118,6 +118,20 @@ def sample(samplers: Sequence[Sampler], logits: Scores) -> list[Sampled]:
     return [_tell(token, row, sampler.params) for token, row, sampler in zip(chosen, told, samplers, strict=True)]
 
 
+def sample_along(sampler: Sampler, drafts: Sequence[int], logits: Scores) -> list[Sampled]:
+    """One row's next tokens, as far as they are those drafted, and the one behind them.
+
+    ``logits`` float32 [len(drafts) + 1, vocab], used up: row i follows the first i drafts. Each token is sampled as it
+    would be without a draft, so what comes out has the model's own distribution (see runtime/speculation.py).
+    """
+    chosen: list[Sampled] = []
+    for place, row in enumerate(logits):
+        chosen += sample([sampler], row[np.newaxis])
+        if chosen[-1].token not in drafts[place : place + 1]:
+            break
+    return chosen
+
+
 def _draw(samplers: Sequence[Sampler], scores: Scores) -> list[int]:
     """One draw per row, from the weights exp((score - best) / temperature) that top-k, min-p and top-p leave."""
     best = scores.max(axis=1, keepdims=True)

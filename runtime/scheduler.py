@@ -4,17 +4,22 @@ A row is a slot of the KV cache. Decoding rows hold slots 0 to n-1; the one prom
 becomes row n without a copy. A step is one decode batch plus one chunk of that prompt, bounded so that streams keep
 their pace. Waiting requests are admitted first come, first served; a prompt whose beginning is kept is read from there.
 When the cache is full kept prompts go first, then the youngest row yields.
+
+``deterministic``: a sequence's steps never depend on the others'. Without it answers are kept too, not only what
+chunks wrote, and a row may verify drafted tokens, both of which round differently from plain decode steps.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from runtime.prefixes import WORTH_KEEPING, Prefix, PrefixCache
 from runtime.sequence import FinishReason, Sequence
+from runtime.speculation import MOST_ROWS, PromptLookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,28 @@ CacheOp: TypeAlias = Move | Release
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive ``tokens`` of one sequence, the first at position ``start``; ``samples``: its logits are wanted."""
+    """Consecutive ``tokens`` of one sequence, the first at position ``start``.
+
+    ``samples``: the last token's logits are wanted. The last ``drafted`` tokens are guesses: the logits of each, and of
+    the token before them, are wanted.
+    """
 
     sequence: int
     slot: int
     start: int
     tokens: tuple[int, ...]
     samples: bool
+    drafted: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many of its last tokens' logits are wanted."""
+        return 1 + self.drafted if self.samples else 0
+
+    @property
+    def drafts(self) -> tuple[int, ...]:
+        """The guessed tokens."""
+        return self.tokens[len(self.tokens) - self.drafted :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,7 @@ class StepPlan:
 
     @property
     def sampled(self) -> tuple[Span, ...]:
-        """The spans whose logits are wanted, in the order of the logits' rows."""
+        """The spans whose logits are wanted, in the order of the logits' rows: ``wanted`` rows each."""
         return tuple(span for span in self.spans if span.samples)
 
 
@@ -80,21 +100,33 @@ class Scheduler:
     """Requests waiting, one prompt being read, rows decoding, and prompts kept for those to come."""
 
     def __init__(
-        self, *, rows: int, chunk_tokens: int, prefill_tokens: int, kv_tokens: int, kept_prompts: int = 0
+        self,
+        *,
+        rows: int,
+        chunk_tokens: int,
+        prefill_tokens: int,
+        kv_tokens: int,
+        kept_prompts: int = 0,
+        deterministic: bool = True,
     ) -> None:
         self.max_rows = rows
         self.kv_tokens = kv_tokens
         self._chunk_tokens = chunk_tokens
         self._prefill_tokens = prefill_tokens
+        self._deterministic = deterministic
         self.waiting: deque[Sequence] = deque()
         self.reading: Sequence | None = None
         self.rows: list[Sequence] = []
         self.prefixes = PrefixCache(range(rows, rows + kept_prompts))
         self.preemptions = 0
+        self.drafted = 0
+        self.accepted = 0
         self._cache_ops: list[CacheOp] = []
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence. Its prompt and ``max_tokens`` together must fit into ``kv_tokens``."""
+        if not self._deterministic:
+            sequence.lookup = PromptLookup(sequence.tokens)
         self.waiting.append(sequence)
 
     def remove(self, sequence_id: int) -> bool:
@@ -131,16 +163,34 @@ class Scheduler:
         decode = tuple(self._decode_span(slot, row) for slot, row in enumerate(self.rows))
         return StepPlan(cache_ops, decode, self._chunk())
 
-    def commit(self, plan: StepPlan, tokens: Mapping[int, int]) -> list[Update]:
-        """Record a step that ran: ``tokens`` has the sampled token of each sequence in ``plan.sampled``."""
-        for row in self.rows:
-            row.cached += 1
+    def commit(self, plan: StepPlan, tokens: Mapping[int, Items[int]]) -> list[Update]:
+        """Record a step that ran: ``tokens`` has what each sequence in ``plan.sampled`` sampled, in order.
+
+        That is one token, or with drafts those that were accepted and the one behind them.
+        """
+        for row, span in zip(self.rows, plan.decode, strict=True):
+            row.cached += len(tokens[row.id]) if span.samples else 1
+            self._learn(row, span, tokens)
         self._advance_reading(plan.chunk)
-        return [self._record(span.sequence, tokens[span.sequence]) for span in plan.sampled]
+        return [update for span in plan.sampled for update in self._record(span.sequence, tokens[span.sequence])]
 
     def _decode_span(self, slot: int, row: Sequence) -> Span:
-        known = row.cached + 1 < len(row.tokens)  # replaying after a preemption: the next token is decided
-        return Span(row.id, slot, row.cached, (row.tokens[row.cached],), samples=not known)
+        token = row.tokens[row.cached]
+        if row.cached + 1 < len(row.tokens):  # replaying after a preemption: the next token is decided
+            return Span(row.id, slot, row.cached, (token,), samples=False)
+        drafts = row.draft(len(self.rows), self._room())
+        return Span(row.id, slot, row.cached, (token, *drafts), samples=True, drafted=len(drafts))
+
+    def _room(self) -> int:
+        """Cache tokens that each of a few rows may fill with drafts."""
+        return (self.kv_tokens - self._rows_want() - self.prefixes.tokens) // MOST_ROWS
+
+    def _learn(self, row: Sequence, span: Span, tokens: Mapping[int, Items[int]]) -> None:
+        if span.drafted and row.lookup is not None:
+            accepted = len(tokens[row.id]) - 1
+            row.lookup.learn(span.drafted, accepted)
+            self.drafted += span.drafted
+            self.accepted += accepted
 
     def _chunk(self) -> Span | None:
         row = self.reading
@@ -162,12 +212,14 @@ class Scheduler:
             self.rows.append(self.reading)
             self.reading = None
 
-    def _record(self, sequence_id: int, token: int) -> Update:
+    def _record(self, sequence_id: int, tokens: Items[int]) -> Iterator[Update]:
         index = next(i for i, row in enumerate(self.rows) if row.id == sequence_id)
-        finished = self.rows[index].append(token)
-        if finished:
-            self._vacate(index)
-        return Update(sequence_id, token, finished)
+        for token in tokens:
+            finished = self.rows[index].append(token)
+            yield Update(sequence_id, token, finished)
+            if finished:
+                self._vacate(index)
+                return
 
     def _admit(self) -> None:
         if self.reading is not None or not self.waiting or len(self.rows) == self.max_rows:
@@ -186,17 +238,19 @@ class Scheduler:
             sequence.reused = sequence.reused or length
 
     def _longest_source(self, sequence: Sequence) -> tuple[int, int]:
-        prefixes = [
-            Prefix(row.adapter, tuple(row.tokens[: row.prompt_length]), slot) for slot, row in enumerate(self.rows)
-        ]
+        prefixes = [Prefix(row.adapter, self._reusable(row), slot) for slot, row in enumerate(self.rows)]
         if kept := self.prefixes.longest(sequence.adapter, sequence.tokens):
             prefixes.append(kept)
         shared = [(prefix.slot, prefix.shared(sequence.adapter, sequence.tokens)) for prefix in prefixes]
         return max(shared, key=lambda found: found[1], default=(0, 0))
 
+    def _reusable(self, row: Sequence) -> tuple[int, ...]:
+        """The tokens whose cache another sequence may have."""
+        return tuple(row.tokens[: min(row.cached, row.prompt_length) if self._deterministic else row.cached])
+
     def _keep(self, sequence: Sequence, slot: int) -> None:
-        """Keep the part of a prompt that was read, before its slot is given to another."""
-        tokens = tuple(sequence.tokens[: min(sequence.cached, sequence.prompt_length)])
+        """Keep what was read and may be used again, before its slot is given to another."""
+        tokens = self._reusable(sequence)
         fits = WORTH_KEEPING <= len(tokens) <= self.kv_tokens - self._rows_want()
         if fits and (place := self.prefixes.keep(sequence.adapter, tokens)):
             target, held = place

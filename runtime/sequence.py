@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from runtime.speculation import PromptLookup
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -15,6 +17,7 @@ class Sequence:
     ``cached`` counts the leading tokens whose keys and values are in the cache. It is short of ``len(tokens)`` by
     one while decoding, by more while the prompt is read or, after a preemption, while known tokens are replayed.
     ``reused`` counts the prompt's tokens that needed no reading, because a prompt with the same beginning was kept.
+    ``lookup`` drafts tokens to be verified several at a time, where that is allowed.
     """
 
     id: int
@@ -25,6 +28,7 @@ class Sequence:
     adapter: str | None = None
     cached: int = 0
     reused: int = 0
+    lookup: PromptLookup | None = None
 
     @property
     def generated(self) -> int:
@@ -39,9 +43,19 @@ class Sequence:
     def append(self, token: int) -> FinishReason | None:
         """Record a generated token; the reason why it was the last, if it was."""
         self.tokens.append(token)
+        if self.lookup is not None:
+            self.lookup.append(token)
         if token in self.stop_tokens:
             return "stop"
         return "length" if self.generated >= self.max_tokens else None
+
+    def draft(self, rows: int, room: int) -> tuple[int, ...]:
+        """Up to ``room`` tokens that may follow, none of them one that would end the answer."""
+        if self.lookup is None:
+            return ()
+        proposed = self.lookup.propose(rows, min(room, self.max_tokens - self.generated - 1))
+        ends = (place for place, token in enumerate(proposed) if token in self.stop_tokens)
+        return proposed[: next(ends, len(proposed))]
 
     def preempt(self) -> None:
         """Forget what is cached.

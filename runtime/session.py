@@ -32,17 +32,26 @@ class DecoderSession:
 
     A step of a single row may take other kernels than one of several, with other rounding. Where a probe at loading
     time finds that so, a lone row runs with an idle companion, so that a row's result never depends on who else is
-    there. The companion lives in a slot of its own in front of the others.
+    there. The companion lives in a slot of its own in front of the others. Not ``deterministic``: it never does.
     """
 
-    def __init__(self, model: Path, *, slots: int, capacity: int, device: Device, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        *,
+        slots: int,
+        capacity: int,
+        device: Device,
+        threads: int | None = None,
+        deterministic: bool = True,
+    ) -> None:
         self._session = _open(model, device, threads or usable_cores())
         self.capacity = capacity
         self._cache = KVCache(self._specs(), slots=slots + _COMPANIONS, capacity=capacity)
         self._bindings: dict[tuple[int, int], Any] = {}
         self._vocab = int(self._session.get_outputs()[0].shape[1])
         self.needs_companion = False
-        self.needs_companion = self._lone_rows_differ()
+        self.needs_companion = deterministic and self._lone_rows_differ()
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -50,12 +59,16 @@ class DecoderSession:
         return self._cache.bytes_per_token
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Execute ``plan``: cache operations, decode batch, chunk. Logits float32 [len(plan.sampled), vocab]."""
+        """Execute ``plan``: cache operations, decode batch, chunk.
+
+        Logits float32 [sum of ``wanted`` over plan.sampled, vocab].
+        """
         for op in plan.cache_ops:
             self._cache.apply(op, offset=_COMPANIONS)
-        parts = []
-        if plan.decode:
-            parts.append(self._decode(plan.decode))
+        if any(span.drafted for span in plan.decode):  # several tokens of several rows can't share a step
+            parts = [self._forward((span,)) for span in plan.decode]
+        else:
+            parts = [self._decode(plan.decode)] if plan.decode else []
         if plan.chunk is not None:
             parts.append(self._forward((plan.chunk,)))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -95,7 +108,8 @@ class DecoderSession:
         ids = np.array([span.tokens for span in spans], np.int64)
         lengths = np.array([span.start + length - 1 for span in spans], np.int32)
         total = np.array(lengths.max() + 1, np.int32)
-        wanted = np.array([row * length + length - 1 for row, span in enumerate(spans) if span.samples], np.int64)
+        ends = ((row * length + length, span.wanted) for row, span in enumerate(spans))
+        wanted = np.array([place for end, count in ends for place in range(end - count, end)], np.int64)
         logits = np.empty((len(wanted), self._vocab), np.float32)
         binding = self._bind_cache(spans[0].slot + _COMPANIONS, len(spans))
         inputs: dict[str, NDArray[Any]] = {

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Text goes in as it is generated; what can't be part of a stop string any more comes out."""
+    """Text goes in as it is generated; what can't be part of a stop string any more comes out.
+
+    The stop string that is complete first ends the text (of two at once the longer), whatever the pieces.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -16,10 +19,11 @@ class StopStrings:
     def feed(self, text: str) -> str:
         """The text that may be shown. Once :attr:`found`, the stop string and what follows are gone."""
         self._held += text
-        starts = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if starts:
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
             self.found = True
-            return self._release(min(starts))
+            _, start = min(found)
+            return self._release(start)
         return self._release(len(self._held) - self._longest_beginning())
 
     def finish(self) -> str:

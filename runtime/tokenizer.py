@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from runtime.chat_template import ChatTemplate
 from runtime.errors import BadParameter
 
 _REPLACEMENT = "\ufffd"
 _PRIVATE_USE = range(0xE000, 0xF900)  # characters that mean nothing of their own, to mark places in a text with
+
+END_OF_TURN = {"<|im_end|>", "<|endoftext|>", "<|end_of_turn|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>"}
+"""Special tokens that end a turn, whether or not a model's files say so."""
 
 
 class ChatTokenizer:
@@ -23,17 +27,25 @@ class ChatTokenizer:
         self._tokenizer = tokenizer
         self._template = template
         self._bos = bos
+        self._blinded: dict[str, tuple[Tokenizer, dict[int, int]]] = {}
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
         """The tokens of ``messages`` in the model's chat format. A special token's text in a message stays text."""
         if self._template is None:
             return self.encode_raw("\n".join(str(message["content"]) for message in messages))
-        written = "".join(text for message in messages for text in message.values() if isinstance(text, str))
+        written = "".join(_strings([messages, tools]))
         if self._special_text.search(written) is None:
-            return self._encode(self._template.render(messages))
-        cut = next(mark for mark in map(chr, _PRIVATE_USE) if mark not in written)
-        rendered = self._template.render([self._cut_specials(message, cut) for message in messages])
-        return self._encode_with_cuts(rendered, cut)
+            return self._encode(self._template.render(messages, tools))
+        opening, closing, alias = islice((mark for mark in map(chr, _PRIVATE_USE) if mark not in written), 3)
+
+        def guard(text: str) -> str:
+            return self._special_text.sub(lambda found: f"{opening}{found[0]}{closing}", text)
+
+        rendered = self._template.render(_mapped(messages, guard), _mapped(tools, guard))
+        guarded = re.compile(f"{opening}({self._special_text.pattern}){closing}")
+        return self._encode_guarded(guarded.split(rendered), re.compile(f"[{opening}{closing}]"), alias)
 
     def encode_raw(self, text: str) -> list[int]:
         """The tokens of ``text`` as it stands, special tokens included; the model's start token first."""
@@ -57,29 +69,57 @@ class ChatTokenizer:
         longest_first = sorted(specials, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) if specials else r"(?!)")
 
-    @cached_property
-    def _plain(self) -> Tokenizer:
-        """The same tokenizer, blind to special tokens."""
-        plain = Tokenizer.from_str(self._tokenizer.to_str())
-        plain.encode_special_tokens = True
-        return plain
+    def _encode_guarded(self, pieces: list[str], stray: re.Pattern[str], alias: str) -> list[int]:
+        """The tokens of ``pieces`` in one: every second one is a user's, with a special token's text that stays text.
 
-    def _cut_specials(self, message: Mapping[str, Any], cut: str) -> dict[str, Any]:
-        """``message`` with ``cut`` on either side of every special token's text in its strings."""
-        return {
-            name: self._special_text.sub(lambda found: f"{cut}{found[0]}{cut}", value)
-            if isinstance(value, str)
-            else value
-            for name, value in message.items()
-        }
+        The template's own special tokens go by an alias through a tokenizer that is blind to their names.
+        """
+        plain, ids = self._blind(alias)
+        for place in range(0, len(pieces), 2):
+            own = stray.sub("", pieces[place])
+            pieces[place] = self._special_text.sub(lambda found: f"{alias}{found[0][::-1]}{alias}", own)
+        return [ids.get(token, token) for token in _encode_with(plain, "".join(pieces))]
 
-    def _encode_with_cuts(self, rendered: str, cut: str) -> list[int]:
-        tokens: list[int] = []
-        for index, piece in enumerate(rendered.split(cut)):
-            written_by_user = index % 2 == 1
-            encoder = self._plain if written_by_user else self._tokenizer
-            tokens += _encode_with(encoder, piece)
-        return tokens
+    def _blind(self, alias: str) -> tuple[Tokenizer, dict[int, int]]:
+        """A copy that takes special tokens for text, and has each again, backwards between two ``alias``: their ids."""
+        if alias not in self._blinded:
+            self._blinded.clear()  # one is kept: nobody but a prober writes these characters
+            plain = Tokenizer.from_str(self._tokenizer.to_str())
+            plain.encode_special_tokens = True
+            ids: dict[int, int] = {}
+            for id_, token in self._tokenizer.get_added_tokens_decoder().items():
+                if token.special:
+                    name = f"{alias}{token.content[::-1]}{alias}"
+                    edges = {"lstrip": token.lstrip, "rstrip": token.rstrip}
+                    plain.add_tokens([AddedToken(name, normalized=False, special=False, **edges)])
+                    stands_in = plain.token_to_id(name)
+                    assert stands_in is not None  # it was just added
+                    ids[stands_in] = id_
+            self._blinded[alias] = plain, ids
+        return self._blinded[alias]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in ``value``, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.items():
+            yield from _strings(entry)
+    elif isinstance(value, Sequence):
+        for entry in value:
+            yield from _strings(entry)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """``value`` with every string in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_mapped(name, change): _mapped(entry, change) for name, entry in value.items()}
+    if isinstance(value, Sequence):
+        return [_mapped(entry, change) for entry in value]
+    return value
 
 
 def _encode_with(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -14,6 +14,7 @@ class Env:
 
     ``ROOST_URL`` (and ``ROOST_TOKEN``): a running roost to use instead of this process. ``ROOST_DEVICE``: auto, cpu,
     cuda or cuda:N. ``ROOST_STAND_IN=0``: no stand-in for models without weights. ``ROOST_CACHE``: where weights are.
+    ``ROOST_DETERMINISTIC=0``: faster where text repeats itself, with words that may depend on load.
     """
 
     @cached_property
@@ -24,6 +25,7 @@ class Env:
             token=os.environ.get("ROOST_TOKEN"),
             device=os.environ.get("ROOST_DEVICE", "auto"),
             stand_in=os.environ.get("ROOST_STAND_IN", "1") != "0",
+            deterministic=os.environ.get("ROOST_DETERMINISTIC", "1") != "0",
         )
 
     def __getattr__(self, name: str) -> NoReturn:

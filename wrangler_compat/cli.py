@@ -50,6 +50,14 @@ def main() -> None:
     """
 
 
+_deterministic = click.option(
+    "--deterministic/--no-deterministic",
+    default=True,
+    envvar="ROOST_DETERMINISTIC",
+    help="Whether a seed gives the same text under any load; if not, repetitive text comes faster.",
+)
+
+
 @main.command()
 @click.argument("model")
 @click.argument("prompt")
@@ -60,6 +68,7 @@ def main() -> None:
 @click.option("--no-stand-in", is_flag=True, help="Only the model's own weights may answer.")
 @click.option("--offline", is_flag=True, help="Never fetch anything.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_deterministic
 @_one_line_errors
 def run(
     model: str,
@@ -71,12 +80,13 @@ def run(
     no_stand_in: bool,
     offline: bool,
     device: str,
+    deterministic: bool,
 ) -> None:
     """Run MODEL on PROMPT and stream the answer to the terminal."""
     inputs = {"prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
     if as_json:
         inputs["stream"] = False
-    ai = AI(url=url, stand_in=not no_stand_in, device=device)
+    ai = AI(url=url, stand_in=not no_stand_in, device=device, deterministic=deterministic)
     if url is None:
         ai.catalog[model].validate_inputs(inputs)  # before anything is fetched
         serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model)
@@ -110,6 +120,8 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 @click.option(
     "--keep-alive", default=300.0, show_default=True, help="Seconds until an idle model is unloaded; 0 for never."
 )
+@_deterministic
+@click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @_one_line_errors
 def serve(**options: Any) -> None:
     """Open the AI doors: REST under /client/v4, the binding's wire at /run."""

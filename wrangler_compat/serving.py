@@ -18,6 +18,7 @@ import httpx
 
 from catalog import Catalog, ModelCard, Query
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
+from runtime.config import EngineConfig
 from runtime.device import memory_share, resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
 from runtime.estimate import memory_bandwidth, needs, parameters, parameters_in_name
@@ -48,12 +49,16 @@ class ServeOptions:
     offline: bool = False
     device: str = "auto"
     keep_alive: float = 300.0
+    deterministic: bool = True
+    debug: bool = False
 
 
 async def serve(options: ServeOptions) -> None:
     """Serve the doors until SIGINT or SIGTERM; running requests get a grace time to end."""
     _refuse_open_door(options)
-    logging.basicConfig(level=logging.INFO, format="[roost:%(levelname)s] %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO, format="[roost:%(levelname)s] %(message)s"
+    )
     store = ArtifactStore()
     catalog = Catalog.load(*options.cards)
     pool = Pool(
@@ -61,6 +66,7 @@ async def serve(options: ServeOptions) -> None:
         device=options.device,
         stand_in=not options.no_stand_in,
         keep_alive=options.keep_alive or None,
+        config=EngineConfig(deterministic=options.deterministic, debug=options.debug),
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     fetch_stand_in(allowed=not (options.no_stand_in or options.offline))

@@ -8,7 +8,7 @@ from pathlib import Path
 import llama_cpp as c
 import numpy as np
 
-STEPS = 12  # tokens per row and measurement
+from tests.benchmarks.peer import STEPS, WARM
 
 
 @c.llama_log_callback  # type: ignore[untyped-decorator]
@@ -19,8 +19,8 @@ def _silent(_level: int, _text: bytes, _data: object) -> None:
 class LlamaCpp:
     """One model and one context of as many sequences as rows are measured.
 
-    ``use_extra_bufts`` is off: with repacked weights llama.cpp 0.3.36 crashes on processors with AMX in every batch of
-    more than one token (ggml-org/llama.cpp#20824).
+    ``use_extra_bufts`` is off where there is AMX: with repacked weights llama.cpp 0.3.36 crashes there in every batch
+    of more than one token (ggml-org/llama.cpp#20824).
     """
 
     name = "llama.cpp"
@@ -29,7 +29,7 @@ class LlamaCpp:
         c.llama_log_set(_silent, None)
         c.llama_backend_init()
         model_params = c.llama_model_default_params()
-        model_params.use_extra_bufts = False
+        model_params.use_extra_bufts = "amx_int8" not in Path("/proc/cpuinfo").read_text()
         params = c.llama_context_default_params()
         params.n_ctx, params.n_seq_max = capacity * sequences, sequences
         params.n_threads = params.n_threads_batch = threads
@@ -44,8 +44,10 @@ class LlamaCpp:
         """Tokens per second over all rows, one token each at a time."""
         for row in range(rows):
             self._fill(row, context)
+        for step in range(WARM):
+            self._run([(context + step, row, True) for row in range(rows)])
         started = time.perf_counter()
-        for step in range(STEPS):
+        for step in range(WARM, WARM + STEPS):
             self._run([(context + step, row, True) for row in range(rows)])
         return rows * STEPS / (time.perf_counter() - started)
 

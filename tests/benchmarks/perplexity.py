@@ -220,7 +220,7 @@ def move_off_the_grid(source: Path, target: Path) -> None:
 def shift_rows(
     tensors: dict[str, Floats], rows: str, columns: str, shared: int, rng: np.random.Generator, heads: int = 1
 ) -> None:
-    """Divide the rows of one matrix and multiply the columns of the next; ``shared``: columns that read a row's head."""
+    """Divide one matrix's rows and multiply the next one's columns; ``shared``: how many heads read a row's head."""
     above, below = tensors[f"{rows}.weight"], tensors[f"{columns}.weight"]
     factors = np.exp(rng.normal(0, SPREAD, len(above))).astype(np.float32)
     above /= factors[:, None]

@@ -1,9 +1,10 @@
-"""Every architecture computes what transformers computes, from its checkpoint's files (reference/tiny_checkpoints.py)."""
+"""Every architecture computes what transformers computes from the same files (reference/tiny_checkpoints.py)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,31 @@ def test_greedy_tokens_of_a_ragged_batch(session: DecoderSession, reference: Ref
     assert rows == reference.rows
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *((name, {"window": WINDOW + 1}) for name in ("mistral", "qwen2_window", "gemma2", "phi3")),
+        *((name, {"full_layers": ()}) for name in ("qwen2_window", "gemma2")),
+        *((name, {"rope_factors": ()}) for name in ("llama3", "phi3_longrope")),
+        *((name, {"activation": "silu"}) for name in ("gemma", "gemma2")),
+        *((name, {"embedding_scale": 1.0}) for name in ("gemma", "gemma2")),
+        ("gemma2", {"attention_scale": None}),
+        ("gemma2", {"attention_softcap": 0.0}),
+        ("gemma2", {"logit_softcap": 0.0}),
+        ("phi3_longrope", {"rope_scale": 1.0}),
+    ],
+)
+def test_the_references_tell_every_constant(name: str, change: dict[str, Any], tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, name)
+    weights, reference = CheckpointWeights(tmp_path), Reference(name)
+    weights.shape = replace(weights.shape, **change)
+    write_decoder(tmp_path / "decoder.onnx", weights, EXACT)
+    session = DecoderSession(tmp_path / "decoder.onnx", slots=1, capacity=LENGTH, device=Device(), threads=1)
+    found = [read(session, reference.rows[-1], 0, end) for end in range(1, LENGTH + 1)]
+    session.close()
+    assert np.abs(np.stack(found) - reference.logits).max() > 30 * TOLERANCE
+
+
 def altered(folder: Path, **changes: Any) -> Path:
     """The tiny Llama with another ``config.json``; a change to ``None`` takes the key away."""
     write_checkpoint(folder, "llama")
@@ -110,11 +136,11 @@ def altered(folder: Path, **changes: Any) -> Path:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "the rope scaling yarn isn't served; linear, llama3"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4}}, "rope scaling llama3 lacks or misstates 'low_freq"),
         ({"hidden_act": "relu"}, "the activation relu isn't served"),
-        ({"num_hidden_layers": None}, "config.json lacks num_hidden_layers"),
+        ({"num_hidden_layers": None}, r"config\.json lacks num_hidden_layers"),
         ({"num_hidden_layers": 5}, "lacks the tensor model.layers.4"),
         ({"num_hidden_layers": 3}, "tensors that aren't served: model.layers.3"),
         ({"num_attention_heads": 8}, "heads of 8 values aren't served: a multiple of 16"),
-        ({"intermediate_size": 96}, r"mlp.down_proj.weight is \[64, 80\], not \[64, 96\]"),
+        ({"intermediate_size": 96}, r"mlp.gate_proj.weight is \[80, 64\], not \[96, 64\]"),
         ({"quantization_config": {"bits": 4}}, "quantised already"),
         ({"architectures": ["Qwen2ForCausalLM"]}, "lacks the tensor model.layers.0.self_attn.k_proj.bias"),
     ],
@@ -125,21 +151,21 @@ def test_what_is_not_served_is_refused_in_one_sentence(changes: dict[str, Any], 
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no readable config.json"):
+    with pytest.raises(ArtifactError, match=r"no readable config\.json"):
         CheckpointWeights(tmp_path)
     shard = altered(tmp_path) / "model-00002-of-00002.safetensors"
     shard.write_bytes(b"\0" * 64)
-    with pytest.raises(ArtifactError, match="model-00002-of-00002.safetensors is not a readable safetensors file"):
+    with pytest.raises(ArtifactError, match=r"model-00002-of-00002\.safetensors is not a readable safetensors file"):
         CheckpointWeights(tmp_path)
     shard.unlink()
-    with pytest.raises(ArtifactError, match="lacks the file model-00002"):
+    with pytest.raises(ArtifactError, match=r"lacks the file model-00002"):
         CheckpointWeights(tmp_path)
     index = tmp_path / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "../a.safetensors"}}')
     with pytest.raises(ArtifactError, match="outside the checkpoint"):
         CheckpointWeights(tmp_path)
     index.unlink()
-    with pytest.raises(ArtifactError, match="holds neither model.safetensors nor"):
+    with pytest.raises(ArtifactError, match=r"holds neither model\.safetensors nor"):
         CheckpointWeights(tmp_path)
 
 

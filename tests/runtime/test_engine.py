@@ -10,7 +10,7 @@ from runtime.config import SamplingParams
 from runtime.engine import Engine, Generation
 from runtime.errors import ContextTooLong, EngineFailed, Overloaded
 from tests.models.arithmetic import VOCAB, continuation
-from tests.runtime.conftest import CAPACITY, CheckedSession, StartEngine
+from tests.runtime.conftest import CAPACITY, PoisonedSession, StartEngine
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -123,6 +123,38 @@ async def test_same_seed_gives_the_same_tokens_alone_and_in_a_full_batch(start_e
     assert len({tuple(tokens) for tokens in together}) == len(together)
 
 
+async def test_drafts_change_no_token(start_engine: StartEngine) -> None:
+    """Tokens repeat with a short period, so that drafts are made; the cache's sums tell of every wrong entry."""
+    engine = start_engine(rows=2, deterministic=False)
+    zero = [0] * 30
+    expected = continuation(zero, 90)
+    for prompt in ([*zero, *expected[:40]], zero):
+        assert await read(submit(engine, prompt, 40)) == continuation(prompt, 40)
+    pairs = [prompt + continuation(prompt, 20) for prompt in prompts(8, seed=2)]
+    answers = await asyncio.gather(*(read(submit(engine, prompt, 60)) for prompt in pairs))
+    assert answers == [continuation(prompt, 60) for prompt in pairs]
+    assert engine.stats().drafted > 0
+
+
+async def test_sampled_with_drafts_is_sampled_without(start_engine: StartEngine) -> None:
+    """The arithmetic model's logits don't depend on the kind of step, so the very same tokens must come out."""
+    texts = {}
+    for deterministic in (True, False):
+        engine = start_engine(rows=1, deterministic=deterministic)
+        sampling = SamplingParams(temperature=0.3, seed=5, logit_bias=((1, 3.0), (2, 3.0), (3, 3.0)))
+        texts[deterministic] = await read(engine.submit([1, 2] * 20, max_tokens=80, sampling=sampling))
+    assert texts[True] == texts[False]
+    assert 0 < engine.stats().accepted < engine.stats().drafted
+
+
+async def test_an_answer_is_kept_where_the_law_is_off(start_engine: StartEngine) -> None:
+    engine = start_engine(deterministic=False)
+    answer = await read(submit(engine, [5] * 30, 40))
+    again = submit(engine, [5] * 30 + answer + [1, 2])
+    assert await read(again) == continuation([5] * 30 + answer + [1, 2], 20)
+    assert again.cached_tokens == 69  # the last token was sampled, but never read
+
+
 async def test_stop_token_ends_a_row(start_engine: StartEngine) -> None:
     engine = start_engine()
     expected = continuation([1, 2, 3], 50)
@@ -224,7 +256,7 @@ async def test_the_longest_request_fits(start_engine: StartEngine) -> None:
 async def test_a_failing_step_ends_its_requests_and_the_engine_serves_on(start_engine: StartEngine) -> None:
     engine = start_engine(rows=2)
     session = engine._executor
-    assert isinstance(session, CheckedSession)
+    assert isinstance(session, PoisonedSession)
     session.fail_next = True
     with pytest.raises(EngineFailed, match="as this test asked"):
         await read(submit(engine, [1], 5))
@@ -245,7 +277,7 @@ async def test_closing_fails_what_runs(start_engine: StartEngine) -> None:
 async def test_streams_keep_their_pace_while_a_long_prompt_is_read(start_engine: StartEngine) -> None:
     engine = start_engine(rows=2, chunk_tokens=4, prefill_tokens=4)
     session = engine._executor
-    assert isinstance(session, CheckedSession)
+    assert isinstance(session, PoisonedSession)
     await asyncio.gather(read(submit(engine, [1], 60)), read(submit(engine, [2] * 40, 5)))
     mixed = [plan for plan in session.plans if plan.decode and plan.chunk]
     assert mixed

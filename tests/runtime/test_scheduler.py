@@ -1,20 +1,22 @@
 """The scheduler against a cache kept in plain lists: whatever it plans, every slot holds what it should."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.invariants import check_plan, check_scheduler
-from runtime.scheduler import Release, Scheduler, StepPlan
+from runtime.invariants import Snapshot, check_commit, check_plan, check_snapshot
+from runtime.scheduler import Release, Scheduler, Span, StepPlan
 from runtime.sequence import Sequence
 
 KV_TOKENS = 40
+CYCLE = 5
 
 
 @dataclass
 class Simulation:
-    """Runs plans over ``cache``, slot by slot; the model's next token is the length of what it has read."""
+    """Runs plans over ``cache``, slot by slot; the next token is the length of what was read, modulo a cycle."""
 
     scheduler: Scheduler
     cache: dict[int, list[int]] = field(default_factory=dict)
@@ -22,16 +24,15 @@ class Simulation:
 
     def step(self) -> None:
         plan = self.scheduler.plan()
-        check_scheduler(self.scheduler)
-        check_plan(self.scheduler, plan)
+        before = Snapshot.of(self.scheduler)
+        check_plan(before, plan)
         self._run(plan)
-        sampled = {span.sequence: span.start + len(span.tokens) for span in plan.sampled}
         known = {sequence.id: sequence for sequence in self.scheduler}
-        for update in self.scheduler.commit(plan, sampled):
+        updates = self.scheduler.commit(plan, {span.sequence: sampled(span) for span in plan.sampled})
+        check_commit(before, updates, Snapshot.of(self.scheduler))
+        for update in updates:
             if update.finished:
                 self.finished[update.sequence] = known[update.sequence].tokens
-        if not self.scheduler.idle:
-            check_scheduler(self.scheduler)
 
     def _run(self, plan: StepPlan) -> None:
         tokens = {sequence.id: sequence.tokens for sequence in self.scheduler}
@@ -45,8 +46,17 @@ class Simulation:
             assert self.cache[prefix.slot] == list(prefix.tokens), "a kept prompt's slot holds something else"
         for span in plan.spans:
             held = self.cache.get(span.slot, [])[: span.start] + list(span.tokens)
-            assert held == tokens[span.sequence][: len(held)], "a slot holds another sequence's tokens"
+            sure = len(held) - span.drafted
+            assert held[:sure] == tokens[span.sequence][:sure], "a slot holds another sequence's tokens"
             self.cache[span.slot] = held
+
+
+def sampled(span: Span) -> list[int]:
+    """What follows the span, as far as it was drafted right, and one token more."""
+    first = span.start + len(span.tokens) - span.drafted
+    right = [(first + place) % CYCLE for place in range(span.drafted + 1)]
+    wrong = (place for place, draft in enumerate(span.drafts) if draft != right[place])
+    return right[: next(wrong, span.drafted) + 1]
 
 
 requests = st.lists(
@@ -57,12 +67,17 @@ requests = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(requests, st.integers(1, 5), st.integers(1, 9), st.integers(0, 3))
+@given(requests, st.integers(1, 5), st.integers(1, 9), st.integers(0, 3), st.booleans())
 def test_every_slot_holds_its_own_sequence(
-    asked: list[tuple[int, int, int, int | None]], rows: int, chunk: int, kept: int
+    asked: list[tuple[int, int, int, int | None]], rows: int, chunk: int, kept: int, deterministic: bool
 ) -> None:
     scheduler = Scheduler(
-        rows=rows, chunk_tokens=chunk, prefill_tokens=2 * chunk, kv_tokens=KV_TOKENS, kept_prompts=kept
+        rows=rows,
+        chunk_tokens=chunk,
+        prefill_tokens=2 * chunk,
+        kv_tokens=KV_TOKENS,
+        kept_prompts=kept,
+        deterministic=deterministic,
     )
     simulation = Simulation(scheduler)
     sequences = [
@@ -85,7 +100,43 @@ def test_every_slot_holds_its_own_sequence(
     assert {sequence.id for sequence in expected} == simulation.finished.keys()
     for sequence in expected:
         prompt, generated = sequence.prompt_length, sequence.tokens[sequence.prompt_length :]
-        assert generated == list(range(prompt, prompt + sequence.max_tokens))
+        assert generated == [place % CYCLE for place in range(prompt, prompt + sequence.max_tokens)]
+
+
+def test_what_repeats_itself_is_drafted_unless_the_law_forbids_it() -> None:
+    steps = {}
+    for deterministic in (True, False):
+        scheduler = Scheduler(rows=1, chunk_tokens=64, prefill_tokens=64, kv_tokens=200, deterministic=deterministic)
+        sequence = Sequence(1, [place % CYCLE for place in range(20)], 20, 60, frozenset())
+        scheduler.add(sequence)
+        simulation, count = Simulation(scheduler), 0
+        while not scheduler.idle:
+            simulation.step()
+            count += 1
+        assert sequence.tokens == [place % CYCLE for place in range(80)]
+        steps[deterministic] = count
+    assert steps[True] == 60
+    assert steps[False] < 20
+
+
+def test_the_checker_finds_what_is_wrong() -> None:
+    scheduler = Scheduler(rows=2, chunk_tokens=8, prefill_tokens=8, kv_tokens=KV_TOKENS)
+    for id_ in (1, 2):
+        scheduler.add(Sequence(id_, [1, 2, 3], 3, 4, frozenset()))
+    plan = scheduler.plan()
+    before = Snapshot.of(scheduler)
+    check_plan(before, plan)
+    with pytest.raises(AssertionError, match="a prompt waits to be read"):
+        check_plan(before, replace(plan, chunk=None))
+    updates = scheduler.commit(plan, {1: [5]})
+    check_commit(before, updates, Snapshot.of(scheduler))
+    with pytest.raises(AssertionError, match="not freed"):
+        check_commit(before, [replace(updates[0], finished="stop")], Snapshot.of(scheduler))
+    scheduler.rows[0].cached += 2
+    with pytest.raises(AssertionError, match="row 1 holds 5 of 4"):
+        check_snapshot(Snapshot.of(scheduler))
+    with pytest.raises(AssertionError, match="doesn't start where its cache ends"):
+        check_plan(before, replace(plan, chunk=replace(plan.spans[0], start=1)))
 
 
 def test_a_last_token_is_never_read_alone() -> None:
@@ -95,5 +146,5 @@ def test_a_last_token_is_never_read_alone() -> None:
     while not scheduler.idle:
         plan = scheduler.plan()
         lengths.append(len(plan.chunk.tokens) if plan.chunk else 0)
-        scheduler.commit(plan, {span.sequence: 0 for span in plan.sampled})
+        scheduler.commit(plan, {span.sequence: [0] for span in plan.sampled})
     assert lengths == [4, 5]

@@ -64,8 +64,8 @@ def test_any_bytes_decode_as_one_decoding_would(data: bytes) -> None:
 
 @given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
 def test_stop_strings_never_leak(text: str, stops: list[str], data: st.DataObject) -> None:
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    expected = text[: min(found)] if found else text
+    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    expected = text[: min(found)[1]] if found else text
     search, shown, rest = StopStrings(stops), "", text
     while rest and not search.found:
         size = data.draw(st.integers(1, len(rest)))
@@ -83,6 +83,39 @@ def test_a_special_token_in_a_message_stays_text() -> None:
     )
 
 
+def test_special_tokens_stay_text_however_deep_they_are_written() -> None:
+    template = ChatTemplate("{{ messages | tojson }}<|im_end|>{{ tools | tojson }}", {})
+    tokenizer = ChatTokenizer(build_tokenizer(byte_level_metadata().get), template)
+    messages = [{"role": "user", "content": [{"text": "<|im_end|>"}], "\ue000": "\ue001"}]
+    tools = [{"<|im_start|>": "<|im_end|>"}]
+    tokens = tokenizer.encode_chat(messages, tools)
+    assert [token for token in tokens if token > 255] == [257]
+    assert tokenizer._tokenizer.decode(tokens, skip_special_tokens=False) == template.render(messages, tools)
+
+
+def test_a_template_that_takes_a_message_apart_frees_no_special_token() -> None:
+    template = ChatTemplate("{% for part in messages[0].content.split('b') %}{{ part }}<|im_end|>{% endfor %}", {})
+    for content in ("<|im_end|>b<|im_end|>", "b<|im_end|><|im_start|>b", "<|im_b_end|>"):
+        tokens = ChatTokenizer(build_tokenizer(byte_level_metadata().get), template).encode_chat([{"content": content}])
+        assert [token for token in tokens if token > 255] == [257] * (content.count("b") + 1)
+
+
+@pytest.mark.parametrize(
+    ("pre", "expected"),
+    [
+        ("gpt-2", ["I", "'m", "\u0120x", "12345", "."]),
+        ("smollm", ["I", "'m", "\u0120x", "1", "2", "3", "4", "5", "."]),
+        ("llama-bpe", ["I", "'m", "\u0120x", "123", "45", "."]),
+        ("qwen2", ["I", "'m", "\u0120x", "1", "2", "3", "4", "5", "."]),
+    ],
+)
+def test_pre_tokenisers_split_words_and_digits(pre: str, expected: list[str]) -> None:
+    tokenizer = build_tokenizer((byte_level_metadata() | {"tokenizer.ggml.pre": pre}).get)
+    assert tokenizer.pre_tokenizer is not None
+    found = [text for text, _ in tokenizer.pre_tokenizer.pre_tokenize_str("I'm x12345.")]
+    assert found == expected
+
+
 def test_a_special_token_in_a_raw_prompt_is_one() -> None:
     assert bytewise().encode_raw("a<|im_end|>") == [ord("a"), 257]
 
@@ -94,8 +127,8 @@ def test_stop_tokens_are_the_declared_and_the_known() -> None:
 
 
 def test_an_unknown_tokenizer_is_refused_by_name() -> None:
-    with pytest.raises(ArtifactError, match="llama, default"):
-        build_tokenizer({"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}.get)
+    with pytest.raises(ArtifactError, match="t5, default"):
+        build_tokenizer({"tokenizer.ggml.model": "t5", "tokenizer.ggml.pre": "default"}.get)
 
 
 def render(source: str, **message: Any) -> str:

@@ -61,14 +61,64 @@ async def test_fifteen_others_change_no_word(alone: str) -> None:
         assert (await asyncio.gather(text(ai, STORY), *others))[0] == alone
 
 
-async def test_preempted_rows_say_the_same() -> None:
-    asked = [{"prompt": "Go on.", "max_tokens": 60, "temperature": 0.9, "seed": seed} for seed in range(1, 6)]
-    async with aclosing(binding(replace(PLAIN, context=128))) as ai:
-        expected = [await text(ai, inputs) for inputs in asked]
-        room = 128 * ai.loaded()[0].engine._executor.kv_bytes_per_token
-    async with aclosing(binding(replace(PLAIN, context=128, rows=5, kept_prompts=2, kv_bytes=room))) as ai:
-        assert await asyncio.gather(*(text(ai, inputs) for inputs in asked)) == expected
+PAIRS = [{"prompt": "Go on.", "max_tokens": 60, "temperature": 0.9, "seed": seed} for seed in range(1, 6)]
+
+
+@pytest.fixture(scope="module")
+def one_by_one() -> tuple[list[str], int]:
+    """What ``PAIRS`` say one after the other, and the bytes of cache that one token takes."""
+
+    async def ask() -> tuple[list[str], int]:
+        async with aclosing(binding(replace(PLAIN, context=128))) as ai:
+            said = [await text(ai, inputs) for inputs in PAIRS]
+            return said, ai.loaded()[0].engine._executor.kv_bytes_per_token
+
+    return asyncio.run(ask())
+
+
+async def test_preempted_rows_say_the_same(one_by_one: tuple[list[str], int]) -> None:
+    expected, token = one_by_one
+    async with aclosing(binding(replace(PLAIN, context=128, rows=5, kept_prompts=2, kv_bytes=128 * token))) as ai:
+        assert await asyncio.gather(*(text(ai, inputs) for inputs in PAIRS)) == expected
         assert stats(ai).preemptions > 0
+
+
+tight = st.tuples(st.integers(2, 5), st.integers(0, 3), st.integers(128, 300), st.integers(2, 40))
+
+
+@settings(max_examples=5, deadline=None)
+@given(tight, st.lists(st.floats(0, 0.15), min_size=5, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5))
+def test_however_tight_the_cache_whoever_stays_says_the_same(
+    one_by_one: tuple[list[str], int], shape: tuple[int, int, int, int], arrivals: list[float], leaves: list[bool]
+) -> None:
+    (expected, token), (rows, kept, kv_tokens, chunk) = one_by_one, shape
+    config = EngineConfig(rows=rows, kept_prompts=kept, kv_bytes=kv_tokens * token, chunk_tokens=chunk, context=128)
+    said = asyncio.run(squeezed(config, arrivals, leaves))
+    assert [words for words, left in zip(said, leaves, strict=True) if not left] == [
+        words for words, left in zip(expected, leaves, strict=True) if not left
+    ]
+
+
+async def squeezed(config: EngineConfig, arrivals: list[float], leaves: list[bool]) -> list[str | BaseException]:
+    """What ``PAIRS`` say when they come at ``arrivals`` and some leave early."""
+
+    async def visit(inputs: dict[str, Any], arrival: float, leaves: bool) -> str:
+        await asyncio.sleep(arrival)
+        return await asyncio.wait_for(text(ai, inputs), 0.1 if leaves else None)
+
+    async with aclosing(binding(config)) as ai:
+        visits = zip(PAIRS, arrivals, leaves, strict=True)
+        return await asyncio.gather(*(visit(*one) for one in visits), return_exceptions=True)
+
+
+async def test_without_the_law_repetitive_text_takes_fewer_steps() -> None:
+    asked = "Write this list again: apples, pears, plums, apples, pears, plums, apples, pears, plums."
+    async with aclosing(binding(EngineConfig(context=512, deterministic=False))) as ai:
+        said = await text(ai, {"prompt": asked, "max_tokens": 80, "temperature": 0})
+        counts = stats(ai)
+    assert said.count("apples, pears") > 1
+    assert counts.accepted > 0
+    assert counts.steps < counts.generated_tokens
 
 
 async def test_a_prompt_that_begins_like_an_earlier_one_is_not_read_again() -> None:

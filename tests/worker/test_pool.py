@@ -1,16 +1,22 @@
 """Many callers of one model: it is loaded once, has room for so many, and outlives those who gave up waiting."""
 
 import asyncio
+import os
+import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime.artifacts import ArtifactStore
-from runtime.config import EngineConfig
+from runtime.artifacts import ArtifactStore, artifact_key
+from runtime.config import EngineConfig, SamplingParams
 from runtime.pool import Pool
-from tests.worker.asking import ENDLESS, GREEDY, answer, idle, stats, stream
+from runtime.stand_in import find_stand_in
+from tests.worker.asking import ENDLESS, GREEDY, MODEL, answer, idle, stats, stream
 from worker import AI, AiError
 
 pytestmark = pytest.mark.weights
@@ -121,3 +127,81 @@ async def test_a_closed_binding_takes_its_engines_along_and_may_be_closed_twice(
     await ai.aclose()
     assert engines() == before
     assert ai.loaded() == []
+
+
+async def test_an_idle_model_is_unloaded_after_its_keep_alive_and_comes_back() -> None:
+    async with aclosing(AI(pool=Pool(ArtifactStore(), keep_alive=60))) as ai:
+        first = await answer(ai, GREEDY)
+        ai.pool.unload_idle()
+        assert len(ai.loaded()) == 1, "it was used a moment ago"
+        ai.loaded()[0].used_at -= 61
+        await asyncio.to_thread(ai.pool.unload_idle)
+        assert ai.loaded() == []
+        assert await answer(ai, GREEDY) == first
+
+
+async def test_a_busy_model_is_not_unloaded_nor_right_after() -> None:
+    async with aclosing(AI(pool=Pool(ArtifactStore(), keep_alive=60))) as ai:
+        async with await stream(ai, ENDLESS):
+            ai.loaded()[0].used_at -= 61
+            ai.pool.unload_idle()
+            assert stats(ai).running
+        await idle(ai)
+        ai.pool.unload_idle()
+        assert len(ai.loaded()) == 1
+
+
+async def test_without_keep_alive_nothing_is_unloaded() -> None:
+    async with aclosing(AI(pool=Pool(ArtifactStore()))) as ai:
+        await answer(ai, GREEDY)
+        ai.loaded()[0].used_at -= 1e6
+        ai.pool.unload_idle()
+        assert len(ai.loaded()) == 1
+
+
+OTHER = "@hf/thebloke/zephyr-7b-beta-awq"
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> tuple[ArtifactStore, int]:
+    """A store where ``OTHER`` has weights of its own beside the stand-in, and the size of either."""
+    here, store = find_stand_in(ArtifactStore()), ArtifactStore(tmp_path)
+    assert here is not None
+    for key in (here.folder.name, artifact_key(OTHER)):
+        shutil.copytree(here.folder, store.root / "artifacts" / key, copy_function=os.link)
+    return store, here.size
+
+
+async def test_a_second_model_is_loaded_beside_the_first_where_both_fit(two_models: tuple[ArtifactStore, int]) -> None:
+    store, size = two_models
+    both = Pool(store, memory=2 * size)
+    async with aclosing(AI(pool=both)) as ai:
+        said = await asyncio.gather(*(loaded_text(ai, model) for model in (MODEL, OTHER)))
+        assert said[0] == said[1]
+        assert len(ai.loaded()) == 2
+
+
+async def test_a_second_model_takes_the_place_of_the_first_where_one_fits(
+    two_models: tuple[ArtifactStore, int],
+) -> None:
+    store, size = two_models
+    tight = Pool(store, memory=2 * size - 1)
+    async with aclosing(AI(pool=tight)) as ai:
+        said = [await loaded_text(ai, model) for model in (MODEL, OTHER, MODEL)]
+        assert said[0] == said[1] == said[2]
+        assert len(ai.loaded()) == 1
+
+
+async def loaded_text(ai: AI, model: str) -> list[int]:
+    """What the model that answers for ``model`` says to a fixed prompt."""
+    loaded = await ai.pool.get(model)
+    sampling = SamplingParams(temperature=0)
+    return [token.id async for token in loaded.engine.submit([1, 2, 3], max_tokens=8, sampling=sampling)]
+
+
+async def test_an_idle_model_takes_no_cpu_time() -> None:
+    async with aclosing(AI(pool=Pool(ArtifactStore()))) as ai:
+        await answer(ai, GREEDY)
+        spent = time.process_time()
+        await asyncio.sleep(1)
+        assert time.process_time() - spent < 0.2

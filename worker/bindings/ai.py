@@ -14,7 +14,7 @@ from typing import Any
 
 from catalog import Catalog, ModelCard, Page
 from runtime.artifacts import ArtifactStore
-from runtime.config import TokenLimits
+from runtime.config import EngineConfig, TokenLimits
 from runtime.errors import LoraUnsupported
 from runtime.pool import LoadedModel, Pool
 from runtime.tasks import TASKS
@@ -32,6 +32,7 @@ class AI:
 
     ``catalog`` and ``pool`` default to the shipped cards and the weights in the user's cache. ``stand_in``: whether
     the stand-in may answer for models without weights of their own. ``device``: auto, cpu, cuda or cuda:N.
+    ``deterministic``: a seed gives the same text whatever else runs; without it repetitive text comes faster.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class AI:
         pool: Pool | None = None,
         stand_in: bool = True,
         device: str = "auto",
+        deterministic: bool = True,
     ) -> None:
         self.last_request_id: str | None = None
         self._remote = RemoteAI(url, token) if url else None
@@ -50,6 +52,7 @@ class AI:
         self._pool = pool
         self._stand_in = stand_in
         self._device = device
+        self._deterministic = deterministic
 
     async def run(
         self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
@@ -124,7 +127,8 @@ class AI:
     def pool(self) -> Pool:
         """The loaded models, none at first."""
         if self._pool is None:
-            self._pool = Pool(ArtifactStore(), device=self._device, stand_in=self._stand_in)
+            config = EngineConfig(deterministic=self._deterministic)
+            self._pool = Pool(ArtifactStore(), device=self._device, stand_in=self._stand_in, config=config)
             _close_at_exit(self._pool)
         return self._pool
 

@@ -27,7 +27,7 @@ GREEDY = 64
 
 @dataclass(frozen=True)
 class Tiny:
-    """One checkpoint: its architecture, what its ``config.json`` says beside the common part, and its tensors' make-up."""
+    """One checkpoint: its architecture, what its ``config.json`` says beside the common part, what tensors it has."""
 
     architecture: str
     model_type: str
@@ -108,7 +108,7 @@ CHECKPOINTS = {
     ),
 }
 
-SEEDS = {"qwen2_window": 2}
+SEEDS: dict[str, int] = {"qwen2_window": 2, "gemma2": 2}
 """Where 1 won't do: a greedy token leads the next best by less than the tests can tell apart."""
 
 
@@ -120,7 +120,7 @@ def write_checkpoint(folder: Path, name: str) -> str:
         digest.update(key.encode() + value.tobytes())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config(tiny), indent=2))
-    names, places = list(tensors), {}
+    names, places = list(tensors), dict[str, str]()
     for index in (0, 1):
         shard = f"model-0000{index + 1}-of-00002.safetensors"
         mine = names[index * len(names) // 2 : (index + 1) * len(names) // 2]
@@ -164,8 +164,9 @@ def prompts() -> list[list[int]]:
 def _tensors(tiny: Tiny, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     draw, stated = np.random.RandomState(seed), config(tiny)
     hidden = stated["hidden_size"]
-    # These spreads give attention some contrast and logits of a few units.
-    yield "model.embed_tokens.weight", draw.normal(0, 0.4, (VOCAB, hidden))
+    # These spreads give attention some contrast and logits of a few units. Gemma multiplies its embeddings, and at
+    # the larger spread would say the last token again for ever.
+    yield "model.embed_tokens.weight", draw.normal(0, 0.05 if tiny.unit_gains else 0.4, (VOCAB, hidden))
     for layer in range(LAYERS):
         for name, rows, columns in _linears(tiny, hidden):
             yield f"model.layers.{layer}.{name}.weight", draw.normal(0, 1.2 / columns**0.5, (rows, columns))
