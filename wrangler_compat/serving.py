@@ -56,9 +56,9 @@ class ServeOptions:
 async def serve(options: ServeOptions) -> None:
     """Serve the doors until SIGINT or SIGTERM; running requests get a grace time to end."""
     _refuse_open_door(options)
-    logging.basicConfig(
-        level=logging.DEBUG if options.debug else logging.INFO, format="[roost:%(levelname)s] %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format="[roost:%(levelname)s] %(message)s")
+    for room in ("runtime", "worker", "wrangler_compat") if options.debug else ():
+        logging.getLogger(room).setLevel(logging.DEBUG)
     store = ArtifactStore()
     catalog = Catalog.load(*options.cards)
     pool = Pool(
