@@ -10,7 +10,7 @@ EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-export setup check dev agreement speed docker-dry-run clean
+.PHONY: demo test test-export setup check dev agreement perplexity speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -34,6 +34,9 @@ dev: .venv/.dev-installed
 
 agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
 	@tests/benchmarks/with_peers.sh agreement
+
+perplexity: setup ## what rounding costs, beside llama.cpp's formats
+	@tests/benchmarks/with_peers.sh perplexity
 
 speed: setup ## tokens per second beside llama.cpp, and what the doors cost
 	@tests/benchmarks/with_peers.sh speed

@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from filelock import FileLock
@@ -37,7 +38,7 @@ _READ = 1 << 20  # bytes hashed or copied at a time
 
 
 class Manifest(BaseModel):
-    """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for.
+    """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for. ``kv``: its cache.
 
     ``files`` gives the size in bytes and the sha256 of each file beside the manifest.
     """
@@ -47,6 +48,7 @@ class Manifest(BaseModel):
     builder: int
     weights: str
     precision: str
+    kv: Literal["float", "int8"] = "float"
     stand_in: bool
     answers: str | None
     source: str
@@ -120,6 +122,22 @@ class ArtifactStore:
             if not path.is_file() or path.stat().st_size != size:
                 raise ArtifactError(f"the artifact at {folder} is damaged ({name} is not whole): delete the folder")
         return Artifact(folder, manifest)
+
+    def all(self) -> list[Artifact]:
+        """Every artifact of this builder's version, by name; damaged ones are left out."""
+        found = []
+        for path in sorted((self.root / "artifacts").glob(f"*/{MANIFEST}")):
+            with suppress(ArtifactError):
+                found.append(self.find(path.parent.name))
+        return [artifact for artifact in found if artifact is not None]
+
+    def remove(self, key: str) -> int:
+        """Delete what is under ``key``, damaged or old as it may be; the bytes it took, 0 if nothing was there."""
+        folder = self._folder(key)
+        with FileLock(f"{folder.with_name(f'.{folder.name}.partial')}.lock") if folder.exists() else nullcontext():
+            size = sum(path.stat().st_size for path in folder.glob("*"))
+            shutil.rmtree(folder, ignore_errors=True)
+        return size
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:

@@ -1,10 +1,13 @@
-"""Builds an artifact from a GGUF file."""
+"""Builds an artifact from a GGUF file or a checkpoint's folder: tensors are read, rounded and written one by one."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from tokenizers import Tokenizer
 
 from runtime.artifacts import (
     BUILDER_VERSION,
@@ -17,15 +20,27 @@ from runtime.artifacts import (
     Manifest,
     file_record,
 )
-from runtime.decoder_graph import write_decoder
+from runtime.checkpoint_tokenizer import load_tokenizer
+from runtime.checkpoint_weights import CheckpointWeights
+from runtime.decoder_graph import DecoderWeights, write_decoder
 from runtime.errors import ArtifactError
+from runtime.estimate import disk_bytes, parameters
 from runtime.gguf_tokenizer import build_tokenizer, stop_tokens
 from runtime.gguf_weights import GgufWeights
+from runtime.kv_quantization import calibrate, calibration_text, quantise_cache
+from runtime.precision import COMPUTES, STORED, PrecisionName
+from runtime.quantized_weights import QuantizedWeights
+
+Report = Callable[[str, int, int], None]
+_SPARE = 64 << 20  # bytes of disk to leave free
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in."""
+    """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in.
+
+    ``int8_kv``: the cache of keys and values is to be 8 bits wide.
+    """
 
     key: str
     weights: str
@@ -33,45 +48,119 @@ class Origin:
     source_sha256: str
     answers: str | None
     stand_in: bool = False
+    license: str = "not stated"
+    int8_kv: bool = False
 
 
-def build_from_gguf(store: ArtifactStore, path: Path, origin: Origin) -> Artifact:
-    """Convert ``path`` into the artifact ``origin.key``. On any error nothing is left behind."""
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What an artifact is made of. ``stored_as``: the type that most of the source's weights have."""
+
+    weights: DecoderWeights
+    stored_as: str
+    tokenizer: Tokenizer
+    template: str | None
+    bos: str | None
+    eos: str | None
+    stop_tokens: tuple[int, ...]
+    license: str | None = None
+
+
+def from_gguf(path: Path) -> Ingredients:
+    """What the GGUF file ``path`` holds."""
     weights = GgufWeights(path)
+    metadata = weights.metadata
+
+    def token(name: str) -> str | None:
+        id_ = metadata(f"tokenizer.ggml.{name}_token_id")
+        return None if id_ is None else str(metadata("tokenizer.ggml.tokens")[id_])
+
+    return Ingredients(
+        weights,
+        weights.precision(),
+        build_tokenizer(metadata),
+        metadata("tokenizer.chat_template"),
+        bos=token("bos") if metadata("tokenizer.ggml.add_bos_token") else None,
+        eos=token("eos"),
+        stop_tokens=tuple(stop_tokens(metadata)),
+        license=metadata("general.license"),
+    )
+
+
+def from_checkpoint(folder: Path) -> Ingredients:
+    """What the Hugging Face checkpoint in ``folder`` holds."""
+    weights, text = CheckpointWeights(folder), load_tokenizer(folder)
+    stops = tuple(text.stop_tokens)
+    return Ingredients(weights, weights.precision(), text.tokenizer, text.template, text.bos, text.eos, stops)
+
+
+def build(
+    store: ArtifactStore, origin: Origin, parts: Ingredients, precision: PrecisionName, report: Report
+) -> Artifact:
+    """Make the artifact ``origin.key`` of ``parts``. On any error, and on Ctrl-C, nothing is left behind."""
+    _check_room(store, parts, precision)
     try:
         with store.making(origin.key) as folder:
-            write_decoder(folder / DECODER, weights)
-            build_tokenizer(weights.metadata).save(str(folder / TOKENIZER))
-            if template := weights.metadata("tokenizer.chat_template"):
-                (folder / TEMPLATE).write_text(template, encoding="utf-8")
-            manifest = _manifest(weights, origin, folder)
+            _write_graph(folder / DECODER, parts, precision, report)
+            if origin.int8_kv:
+                report("calibrating the KV cache", 0, 0)
+                tokens = parts.tokenizer.encode(calibration_text(), add_special_tokens=False).ids
+                quantise_cache(folder / DECODER, calibrate(folder / DECODER, tokens[: parts.weights.shape.context]))
+            parts.tokenizer.save(str(folder / TOKENIZER))
+            if parts.template:
+                (folder / TEMPLATE).write_text(parts.template, encoding="utf-8")
+            report("checking sha256", 0, 0)
+            manifest = _manifest(parts, origin, precision, folder)
             (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"the artifact can't be written to {store.root}: {error}") from error
+    except FloatingPointError as error:
+        raise ArtifactError(f"a weight is too large for {precision}: choose another --precision") from error
     built = store.find(origin.key)
     if built is None:
         raise ArtifactError(f"the artifact {origin.key} vanished while it was built")
     return built
 
 
-def _manifest(weights: GgufWeights, origin: Origin, folder: Path) -> Manifest:
+def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, report: Report) -> None:
+    shape, done = parts.weights.shape, 0
+    size, of_parameters = disk_bytes(shape, precision), parameters(shape)
+    what = f"writing {parts.stored_as if precision == STORED else precision} weights"
+    report(what, 0, size)
+
+    def counted(more: int) -> None:
+        nonlocal done
+        done = min(done + more, of_parameters)
+        report(what, done * size // of_parameters, size)
+
+    write_decoder(path, QuantizedWeights(parts.weights, precision, counted), COMPUTES[precision])
+
+
+def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionName) -> None:
+    """Refuse before hours of work what can't be kept."""
+    needed = disk_bytes(parts.weights.shape, precision) + _SPARE
+    store.root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(store.root).free
+    if free < needed:
+        raise ArtifactError(
+            f"{store.root} has {free / 1e9:.1f} GB free; in {precision} the model takes {needed / 1e9:.1f}"
+        )
+
+
+def _manifest(parts: Ingredients, origin: Origin, precision: PrecisionName, folder: Path) -> Manifest:
     return Manifest(
         builder=BUILDER_VERSION,
         weights=origin.weights,
-        precision=weights.precision(),
+        precision=parts.stored_as if precision == STORED else precision,
+        kv="int8" if origin.int8_kv else "float",
         stand_in=origin.stand_in,
         answers=origin.answers,
         source=origin.source,
         source_sha256=origin.source_sha256,
-        license=str(weights.metadata("general.license", "not stated")),
-        shape=weights.shape,
-        stop_tokens=tuple(stop_tokens(weights.metadata)),
-        bos_token=_token(weights.metadata, "bos") if weights.metadata("tokenizer.ggml.add_bos_token") else None,
-        eos_token=_token(weights.metadata, "eos"),
+        license=parts.license or origin.license,
+        shape=parts.weights.shape,
+        stop_tokens=parts.stop_tokens,
+        bos_token=parts.bos,
+        eos_token=parts.eos,
         files={path.name: file_record(path) for path in sorted(folder.iterdir())},
     )
-
-
-def _token(metadata: Any, name: str) -> str | None:
-    id_ = metadata(f"tokenizer.ggml.{name}_token_id")
-    return None if id_ is None else str(metadata("tokenizer.ggml.tokens")[id_])

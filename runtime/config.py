@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
+def switched_on(variable: str, *, otherwise: bool) -> bool:
+    """Whether an environment variable says yes; ``otherwise`` where it isn't set."""
+    said = os.environ.get(variable, "").strip().lower()
+    return said not in ("0", "false", "no", "off", "f", "n") if said else otherwise
+
+
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
     """The dimensions of a decoder of Llama's kind, and the constants in which such decoders differ.
@@ -63,7 +69,7 @@ class EngineConfig:
     kv_bytes: int | None = None
     kept_prompts: int = 16
     deterministic: bool = True
-    debug: bool = field(default_factory=lambda: os.environ.get("ROOST_DEBUG", "") not in ("", "0"))
+    debug: bool = field(default_factory=lambda: switched_on("ROOST_DEBUG", otherwise=False))
 
 
 @dataclass(frozen=True, slots=True)

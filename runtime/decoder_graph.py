@@ -2,7 +2,8 @@
 
 Inputs: ``input_ids`` int64 [B, S]; ``seqlens_k`` int32 [B], a row's tokens in the cache after the step, less one;
 ``total_seq`` int32 [], the largest of those counts; ``logit_idx`` int64 [n], positions of the flattened [B*S] whose
-logits are wanted (n may be 0); ``past.{i}.k|v`` float32 [B, kv_heads, T, head_dim].
+logits are wanted (n may be 0); ``past.{i}.k|v`` float32, or float16
+in half precision, [B, kv_heads, T, head_dim].
 Outputs: ``logits`` float32 [n, vocab]; ``present.{i}.k|v`` of the pasts' shape, to be bound to the same memory.
 
 Operators are ONNX Runtime's (com.microsoft: GroupQueryAttention, SkipSimplifiedLayerNormalization).
@@ -47,7 +48,7 @@ class DecoderWeights(Protocol):
 def write_decoder(path: Path, weights: DecoderWeights, precision: Precision = SERVED) -> None:
     """Write ``path`` and ``path`` + ``.data``, holding one layer's tensors in memory at a time."""
     with path.with_name(path.name + ".data").open("wb") as data:
-        writer = GraphWriter(data, path.name + ".data")
+        writer = GraphWriter(data, path.name + ".data", half=precision.half)
         _Decoder(writer, weights, precision).build()
     onnx.save(writer.model(weights.shape), path)
 
@@ -178,6 +179,9 @@ class _Decoder:
     def _activated(self, name: str, x: str) -> str:
         if self._shape.activation == "gelu_tanh":
             return self._graph.op("Gelu", [x], name=name, approximate="tanh")
+        if self._graph.half:  # QuickGelu has no kernel for it on the CPU
+            share = self._graph.op("Sigmoid", [x], name=f"{name}.share")
+            return self._graph.op("Mul", [x, share], name=name)
         return self._graph.microsoft("QuickGelu", [x], name=name, alpha=1.0)  # SiLU
 
     def _linear(self, name: str, layer: int, x: str, *parts: str) -> str:
@@ -191,10 +195,13 @@ class _Decoder:
         wanted = [self._wanted_rows(name, x, flat) for name, x in (("branch", branch), ("residual", residual))]
         x, _ = self._add_and_norm(HEAD_INPUT, wanted[0], wanted[1], self._weights.final_norm())
         matrix, tied_to = (embedding, "embed") if head is None else (head, None)
+        logits = "logits.half" if self._graph.half else "logits"
         if not self._shape.logit_softcap:
-            self._products.product("logits", x, matrix, tied_to)
-            return
-        self._capped("logits", self._products.product("logits.uncapped", x, matrix, tied_to))
+            self._products.product(logits, x, matrix, tied_to)
+        else:
+            self._capped(logits, self._products.product("logits.uncapped", x, matrix, tied_to))
+        if self._graph.half:
+            self._graph.op("Cast", [logits], name="logits", to=onnx.TensorProto.FLOAT)
 
     def _capped(self, name: str, x: str) -> None:
         graph = self._graph

@@ -79,6 +79,19 @@ def memory_share(share: float) -> int:
     return int(whole * share)
 
 
+def gpu_memory(device: Device) -> int:
+    """Bytes of memory of a CUDA device, asked of the driver; :class:`DeviceUnavailable` where it doesn't answer."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise DeviceUnavailable(f"{device} needs an NVIDIA driver: {error}") from error
+    handle, size = ctypes.c_int(), ctypes.c_size_t()
+    failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), device.index)
+    if failed or driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle):
+        raise DeviceUnavailable(f"the NVIDIA driver tells nothing of {device}")
+    return size.value
+
+
 def _require_cuda() -> None:
     if require_onnxruntime() != "onnxruntime-gpu":
         raise DeviceUnavailable("--device cuda needs onnxruntime-gpu: type pip install 'roost[gpu]'")

@@ -24,6 +24,7 @@ from runtime.invariants import Snapshot, check_commit, check_plan
 from runtime.sampling import Constraint, Sampled, Sampler, Scores, sample, sample_along
 from runtime.scheduler import Scheduler, StepPlan, Update
 from runtime.sequence import FinishReason, Sequence
+from runtime.speculation import PromptLookup
 
 _KV_SHARE = 0.25  # of the memory that this process may use
 _log = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ class Engine:
             kept_prompts=config.kept_prompts,
             deterministic=config.deterministic,
         )
+        self._deterministic = config.deterministic
         self._debug = config.debug
         self._ids = itertools.count(1)
         self._running: dict[int, _Running] = {}
@@ -167,18 +169,24 @@ class Engine:
         """
         if len(tokens) + max_tokens > self.capacity:
             raise ContextTooLong(len(tokens) + max_tokens, self.capacity)
-        sequence = Sequence(next(self._ids), list(tokens), len(tokens), max_tokens, stop_tokens)
+        lookup = None if self._deterministic else PromptLookup(tokens)
+        sequence = Sequence(next(self._ids), list(tokens), len(tokens), max_tokens, stop_tokens, lookup=lookup)
         generation = Generation(self, sequence)
         running = _Running(Sampler(sampling or SamplingParams(), tokens, constraint), generation)
         with self._wake:
             if not self._open:
                 raise EngineFailed("the engine is closed")
-            if len(self._running) - len(set(self._aborted)) >= self._max_waiting:
+            if len(self._running) - len(self._running.keys() & self._aborted) >= self._max_waiting:
                 raise Overloaded("the engine's queue is full")
             self._running[sequence.id] = running
             self._submitted.append(sequence)
             self._wake.notify()
         return generation
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes requests: not once closed or broken."""
+        return self._open
 
     def stats(self) -> EngineStats:
         """A snapshot, taken without stopping the engine; counts may be a step old."""
@@ -251,12 +259,21 @@ class Engine:
             _log.exception("a step failed")
             self._fail(plan, EngineFailed(f"the model failed: {error}"))
             return
-        tokens = {sequence: [chosen.token for chosen in chain] for sequence, chain in sampled.items()}
+        faults = {sequence: chain[-1] for sequence, chain in sampled.items() if isinstance(chain[-1], Exception)}
+        told = {sequence: [one for one in chain if isinstance(one, Sampled)] for sequence, chain in sampled.items()}
+        # A sequence whose sampling raised is given any token, and leaves before somebody reads it.
+        tokens = {sequence: [one.token for one in chain] or [0] for sequence, chain in told.items()}
         updates = self._scheduler.commit(plan, tokens)
         if before is not None:
             check_commit(before, updates, Snapshot.of(self._scheduler))
-        for update, chosen in zip(updates, itertools.chain(*sampled.values()), strict=True):
-            self._tell(update, chosen)
+        arrivals = {sequence: iter(chain) for sequence, chain in told.items()}
+        for update in updates:
+            if update.sequence not in faults:
+                self._tell(update, next(arrivals[update.sequence]))
+        for sequence, fault in faults.items():
+            _log.error("sampling for one request failed", exc_info=fault)
+            self._scheduler.remove(sequence)
+            self._forget(sequence).generation._deliver(EngineFailed(f"sampling failed: {fault}"))
         self._steps += 1
         self._generated += len(updates)
 
@@ -268,13 +285,14 @@ class Engine:
         check_plan(before, plan)
         return before
 
-    def _sample(self, plan: StepPlan, logits: Scores) -> dict[int, list[Sampled]]:
+    def _sample(self, plan: StepPlan, logits: Scores) -> dict[int, list[Sampled | Exception]]:
         """What each asking sequence samples: all in one batch, or along its draft."""
         samplers = [self._running[span.sequence].sampler for span in plan.sampled]
         if not any(span.drafted for span in plan.sampled):
             chosen = sample(samplers, logits) if samplers else []
             return {span.sequence: [token] for span, token in zip(plan.sampled, chosen, strict=True)}
-        sampled, row = {}, 0
+        sampled: dict[int, list[Sampled | Exception]] = {}
+        row = 0
         for span, sampler in zip(plan.sampled, samplers, strict=True):
             sampled[span.sequence] = sample_along(sampler, span.drafts, logits[row : row + span.wanted])
             row += span.wanted
@@ -288,8 +306,8 @@ class Engine:
 
     def _fail(self, plan: StepPlan, error: EngineFailed) -> None:
         """End the requests of a step that raised; those that wait are not touched."""
+        self._scheduler.fail(plan)
         for span in plan.spans:
-            self._scheduler.remove(span.sequence)
             self._forget(span.sequence).generation._deliver(error)
 
     def _fail_all(self, error: EngineFailed) -> None:

@@ -6,19 +6,18 @@ build a model that is quietly wrong. Source: the GGUF specification (ggml/docs/g
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from runtime.config import DecoderShape
 from runtime.errors import ArtifactError
-from runtime.quantization import Bytes, Dense, Floats, Matrix, from_q4_0, from_q4_1, from_q8_0, take_rows
+from runtime.ggml_blocks import SERVED_TYPES, from_ggml
+from runtime.quantization import Floats, Matrix, take_rows
 
 _LINEARS = {
     "q": "attn_q",
@@ -30,7 +29,6 @@ _LINEARS = {
     "down": "ffn_down",
 }
 _NORMS = {"attention_norm": "attn_norm", "ffn_norm": "ffn_norm"}
-_DECODERS: dict[Type, Callable[[Bytes], Matrix]] = {Type.Q4_0: from_q4_0, Type.Q4_1: from_q4_1, Type.Q8_0: from_q8_0}
 
 
 class GgufWeights:
@@ -124,9 +122,9 @@ class GgufWeights:
 
     def _matrix(self, name: str) -> Matrix:
         tensor = self._tensor(name)
-        if decode := _DECODERS.get(tensor.tensor_type):
-            return decode(np.asarray(tensor.data))
-        return Dense(np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32))
+        if tensor.tensor_type not in SERVED_TYPES:
+            raise ArtifactError(f"the GGUF file's {name} is {tensor.tensor_type.name}, which isn't served")
+        return from_ggml(tensor.data, tensor.tensor_type)
 
     def _vector(self, name: str) -> Floats:
         return np.array(self._tensor(name).data, np.float32)

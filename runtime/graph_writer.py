@@ -22,10 +22,14 @@ _PAGE = 4096  # external tensors start on a page so that they can be mapped
 
 @dataclass
 class GraphWriter:
-    """Nodes and initialisers of a graph in the making; large initialisers go straight to the data file."""
+    """Nodes and initialisers of a graph in the making; large initialisers go straight to the data file.
+
+    ``half``: float32 constants become float16, and so do the KV cache and whatever flows between the nodes.
+    """
 
     data: BinaryIO
     location: str
+    half: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[TensorProto] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
@@ -34,7 +38,8 @@ class GraphWriter:
         """Add an initialiser once under ``name``, which is returned for use as an input."""
         if name not in self._names:
             self._names.add(name)
-            values = np.ascontiguousarray(values)
+            with np.errstate(over="raise"):  # a float32 beyond float16 is no constant to write
+                values = np.ascontiguousarray(values, self._stored_as(values.dtype))
             tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
             if values.nbytes >= _EXTERNAL_FROM:
                 self._point(tensor, self._store(values), values.nbytes)
@@ -72,11 +77,12 @@ class GraphWriter:
             info("total_seq", TensorProto.INT32, []),
             info("logit_idx", TensorProto.INT64, ["n"]),
         ]
+        kept = TensorProto.FLOAT16 if self.half else TensorProto.FLOAT
         outputs = [info("logits", TensorProto.FLOAT, ["n", shape.vocab])]
         for layer in range(shape.layers):
             for side in "kv":
-                inputs.append(info(f"past.{layer}.{side}", TensorProto.FLOAT, cache))
-                outputs.append(info(f"present.{layer}.{side}", TensorProto.FLOAT, cache))
+                inputs.append(info(f"past.{layer}.{side}", kept, cache))
+                outputs.append(info(f"present.{layer}.{side}", kept, cache))
         graph = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializer=self.initializers)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="roost")
@@ -93,6 +99,9 @@ class GraphWriter:
         outputs = outputs or [name]
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attrs))
         return outputs[0]
+
+    def _stored_as(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return np.dtype(np.float16) if self.half and dtype == np.float32 else dtype
 
     def _store(self, values: NDArray[Any]) -> int:
         self.data.write(b"\0" * (-self.data.tell() % _PAGE))

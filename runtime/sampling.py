@@ -9,23 +9,26 @@ same operations whatever stands beside it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.config import SamplingParams
+from runtime.errors import BadParameter
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy; clients that can't send 0 send 1e-8."""
 
 _MANTISSA = 53
+_SEEDS = 2**64
 _BLOCK = 256  # scores summed at a time before one is drawn
 _NEGLIGIBLE = 25.0  # a candidate this many temperatures below the best has a probability under 2e-11
 _LIKELY_ENOUGH = (64, 1024)  # how many of the best entries usually hold top_p's share
 Scores: TypeAlias = NDArray[np.float32]
+_Given = TypeVar("_Given")
 
 
 class Constraint(Protocol):
@@ -54,8 +57,10 @@ class Sampler:
     """One request's sampling state: its stream, its counts, its constraint."""
 
     def __init__(self, params: SamplingParams, prompt: Sequence[int], constraint: Constraint | None = None) -> None:
+        if not 0 <= (params.min_p or 0) <= 1:
+            raise BadParameter("/min_p", "'/min_p' must be between 0 and 1")
         self.params = params
-        self._seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(8), "little")
+        self._seed = params.seed % _SEEDS if params.seed is not None else int.from_bytes(os.urandom(8), "little")
         self._constraint = constraint
         self._seen = set(prompt)
         self._counts: dict[int, int] = {}
@@ -103,31 +108,42 @@ class Sampler:
             self._constraint.accept(token)
 
 
-def sample(samplers: Sequence[Sampler], logits: Scores) -> list[Sampled]:
-    """The next token of every row: ``logits`` float32 [len(samplers), vocab], which is used up."""
+def sample(samplers: Sequence[Sampler], logits: Scores) -> list[Sampled | Exception]:
+    """The next token of every row: ``logits`` float32 [len(samplers), vocab], which is used up.
+
+    A row whose constraint or bias raises gets that exception; the others don't notice.
+    """
     told = [_logprobs(sampler.params, row) for sampler, row in zip(samplers, logits, strict=True)]
-    for sampler, row in zip(samplers, logits, strict=True):
-        sampler.adjust(row)
+    faults = [_fault(sampler.adjust, row) for sampler, row in zip(samplers, logits, strict=True)]
     tokens = logits.argmax(axis=1)
-    drawing = [place for place, sampler in enumerate(samplers) if not sampler.greedy]
+    drawing = [place for place, sampler in enumerate(samplers) if faults[place] is None and not sampler.greedy]
     if drawing:
         tokens[drawing] = _draw([samplers[place] for place in drawing], logits[drawing])
-    chosen = [int(token) for token in tokens]
-    for sampler, token in zip(samplers, chosen, strict=True):
-        sampler.record(token)
-    return [_tell(token, row, sampler.params) for token, row, sampler in zip(chosen, told, samplers, strict=True)]
+    return [
+        fault or _fault(sampler.record, int(token)) or _tell(int(token), row, sampler.params)
+        for fault, sampler, token, row in zip(faults, samplers, tokens, told, strict=True)
+    ]
 
 
-def sample_along(sampler: Sampler, drafts: Sequence[int], logits: Scores) -> list[Sampled]:
+def _fault(call: Callable[[_Given], None], given: _Given) -> Exception | None:
+    try:
+        call(given)
+    except Exception as error:  # a grammar's, say: whoever brought it hears of it
+        return error
+    return None
+
+
+def sample_along(sampler: Sampler, drafts: Sequence[int], logits: Scores) -> list[Sampled | Exception]:
     """One row's next tokens, as far as they are those drafted, and the one behind them.
 
     ``logits`` float32 [len(drafts) + 1, vocab], used up: row i follows the first i drafts. Each token is sampled as it
     would be without a draft, so what comes out has the model's own distribution (see runtime/speculation.py).
     """
-    chosen: list[Sampled] = []
+    chosen: list[Sampled | Exception] = []
     for place, row in enumerate(logits):
-        chosen += sample([sampler], row[np.newaxis])
-        if chosen[-1].token not in drafts[place : place + 1]:
+        (last,) = sample([sampler], row[np.newaxis])
+        chosen.append(last)
+        if isinstance(last, Exception) or last.token not in drafts[place : place + 1]:
             break
     return chosen
 
@@ -200,6 +216,11 @@ def _logprobs(params: SamplingParams, scores: Scores) -> Scores | None:
 def _tell(token: int, logprobs: Scores | None, params: SamplingParams) -> Sampled:
     if logprobs is None:
         return Sampled(token)
-    count = params.logprobs or 0
-    best = np.argsort(-logprobs, kind="stable")[:count].tolist()
+    count = min(params.logprobs or 0, logprobs.size)
+    if not count:
+        return Sampled(token, float(logprobs[token]))
+    # Whoever ties with the last of the best is looked at too, so that the lower token wins whatever the partition.
+    least = np.partition(logprobs, -count)[-count]
+    near = np.flatnonzero(logprobs >= least)
+    best = near[np.argsort(-logprobs[near], kind="stable")][:count].tolist()
     return Sampled(token, float(logprobs[token]), tuple((id_, float(logprobs[id_])) for id_ in best))

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from runtime.prefixes import WORTH_KEEPING, Prefix, PrefixCache
 from runtime.sequence import FinishReason, Sequence
-from runtime.speculation import MOST_ROWS, PromptLookup
+from runtime.speculation import MOST_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Nothing in ``slot`` is needed any more: its memory may go back."""
+    """Nothing in ``slot`` from token ``start`` on is needed any more: its memory may go back."""
 
     slot: int
+    start: int = 0
 
 
 CacheOp: TypeAlias = Move | Release
@@ -125,8 +126,6 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence. Its prompt and ``max_tokens`` together must fit into ``kv_tokens``."""
-        if not self._deterministic:
-            sequence.lookup = PromptLookup(sequence.tokens)
         self.waiting.append(sequence)
 
     def remove(self, sequence_id: int) -> bool:
@@ -141,6 +140,14 @@ class Scheduler:
         kept = deque(waiting for waiting in self.waiting if waiting.id != sequence_id)
         found, self.waiting = len(kept) < len(self.waiting), kept
         return found
+
+    def fail(self, plan: StepPlan) -> None:
+        """Drop the sequences of a step that raised. No slot can be trusted any more: its copies may not have run."""
+        self.rows, self.reading = [], None
+        slots = [span.slot for span in plan.spans]
+        while (slot := self.prefixes.evict()) is not None:
+            slots.append(slot)
+        self._cache_ops += map(Release, slots)
 
     def __iter__(self) -> Iterator[Sequence]:
         """Every sequence: rows, the one being read, those that wait."""
@@ -254,7 +261,7 @@ class Scheduler:
         fits = WORTH_KEEPING <= len(tokens) <= self.kv_tokens - self._rows_want()
         if fits and (place := self.prefixes.keep(sequence.adapter, tokens)):
             target, held = place
-            self._cache_ops.append(Move(slot, target, len(tokens), held))
+            self._cache_ops += [Move(slot, target, len(tokens), held), Release(target, len(tokens))]
 
     def _yield_rows(self) -> None:
         """Preempt the youngest, back to the head of the queue, until the next step's tokens fit."""
@@ -289,10 +296,14 @@ class Scheduler:
         if keep:
             self._keep(leaving, index)
         if index != last:
-            self._cache_ops.append(Move(last, index, self.rows[index].cached))
+            self._move(last, index, self.rows[index].cached)
         if self.reading is not None:
-            self._cache_ops.append(Move(last + 1, last, self.reading.cached))
+            self._move(last + 1, last, self.reading.cached)
         self._cache_ops.append(Release(last if self.reading is None else last + 1))
+
+    def _move(self, source: int, target: int, length: int) -> None:
+        """Copy a slot; what the target held beyond it is given back."""
+        self._cache_ops += [Move(source, target, length), Release(target, length)]
 
     def _stop_reading(self, *, keep: bool) -> Sequence:
         """Take the prompt that is being read out of its slot."""

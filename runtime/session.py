@@ -24,7 +24,7 @@ _QUIET = 3  # ONNX Runtime's severities: 2 is warning, 3 error
 _COMPANIONS = 1  # slots in front of the scheduler's
 _COMPANION = Span(-1, -_COMPANIONS, 0, (0,), samples=False)
 _PROBE = 24  # tokens read before the probe of lone rows
-_KV_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_KV_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 
 
 class DecoderSession:
@@ -72,6 +72,11 @@ class DecoderSession:
         if plan.chunk is not None:
             parts.append(self._forward((plan.chunk,)))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def kept(self, slot: int, tokens: int) -> dict[str, NDArray[Any]]:
+        """A copy of a slot's first ``tokens`` keys and values by input name: ``[kv_heads, tokens, head_dim]``."""
+        views = self._cache.views(slot + _COMPANIONS, 1)
+        return {name: view[0, :, :tokens].copy() for name, view in views.items()}
 
     def close(self) -> None:
         """Release the model and the cache."""

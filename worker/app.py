@@ -81,6 +81,8 @@ async def _ps(request: Request) -> Response:
                 "waiting": stats.waiting,
                 "cached_tokens": stats.cached_tokens,
                 "generated_tokens": stats.generated_tokens,
+                "kept_tokens": stats.kept_tokens,
+                "preemptions": stats.preemptions,
                 "drafted_tokens": stats.drafted,
                 "accepted_tokens": stats.accepted,
                 "loaded_seconds": round(time.time() - model.loaded_at, 1),

@@ -6,6 +6,7 @@ import os
 from functools import cached_property
 from typing import NoReturn
 
+from runtime.config import switched_on
 from worker.bindings import AI
 
 
@@ -24,8 +25,8 @@ class Env:
             url=os.environ.get("ROOST_URL"),
             token=os.environ.get("ROOST_TOKEN"),
             device=os.environ.get("ROOST_DEVICE", "auto"),
-            stand_in=os.environ.get("ROOST_STAND_IN", "1") != "0",
-            deterministic=os.environ.get("ROOST_DETERMINISTIC", "1") != "0",
+            stand_in=switched_on("ROOST_STAND_IN", otherwise=True),
+            deterministic=switched_on("ROOST_DETERMINISTIC", otherwise=True),
         )
 
     def __getattr__(self, name: str) -> NoReturn:

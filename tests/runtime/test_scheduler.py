@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from runtime.invariants import Snapshot, check_commit, check_plan, check_snapshot
 from runtime.scheduler import Release, Scheduler, Span, StepPlan
 from runtime.sequence import Sequence
+from runtime.speculation import PromptLookup
 
 KV_TOKENS = 40
 CYCLE = 5
@@ -38,7 +39,7 @@ class Simulation:
         tokens = {sequence.id: sequence.tokens for sequence in self.scheduler}
         for op in plan.cache_ops:
             if isinstance(op, Release):
-                self.cache.pop(op.slot, None)
+                self.cache[op.slot] = self.cache.get(op.slot, [])[: op.start]
             elif op.length:
                 held = self.cache.get(op.target, [])[: op.start]
                 self.cache[op.target] = held + self.cache[op.source][op.start : op.length]
@@ -49,6 +50,7 @@ class Simulation:
             sure = len(held) - span.drafted
             assert held[:sure] == tokens[span.sequence][:sure], "a slot holds another sequence's tokens"
             self.cache[span.slot] = held
+        assert sum(map(len, self.cache.values())) <= self.scheduler.kv_tokens, "a slot wasn't given back"
 
 
 def sampled(span: Span) -> list[int]:
@@ -84,6 +86,8 @@ def test_every_slot_holds_its_own_sequence(
         Sequence(id_, [100 * (id_ % 3) + place for place in range(prompt)], prompt, count, frozenset())
         for id_, (prompt, count, _, _) in enumerate(asked, 1)
     ]
+    for sequence in sequences:
+        sequence.lookup = None if deterministic else PromptLookup(sequence.tokens)
     aborted = set()
     for step in range(2000):
         for sequence, (_, _, arrival, leaving) in zip(sequences, asked, strict=True):
@@ -107,7 +111,10 @@ def test_what_repeats_itself_is_drafted_unless_the_law_forbids_it() -> None:
     steps = {}
     for deterministic in (True, False):
         scheduler = Scheduler(rows=1, chunk_tokens=64, prefill_tokens=64, kv_tokens=200, deterministic=deterministic)
-        sequence = Sequence(1, [place % CYCLE for place in range(20)], 20, 60, frozenset())
+        prompt = [place % CYCLE for place in range(20)]
+        sequence = Sequence(
+            1, list(prompt), 20, 60, frozenset(), lookup=None if deterministic else PromptLookup(prompt)
+        )
         scheduler.add(sequence)
         simulation, count = Simulation(scheduler), 0
         while not scheduler.idle:

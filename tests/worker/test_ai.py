@@ -137,7 +137,7 @@ async def test_text_around_and_within_special_tokens_stays_text(ai: AI) -> None:
 
 async def test_without_a_stand_in_the_sentence_names_the_pull_to_type() -> None:
     async with aclosing(AI(stand_in=False)) as own:
-        with pytest.raises(AiError, match=rf"{MODEL} has no weights here: type roost pull {MODEL} --from") as caught:
+        with pytest.raises(AiError, match=rf"{MODEL} has no weights here: type roost pull {MODEL}$") as caught:
             await own.run(MODEL, GREEDY)
         assert own.loaded() == []
     assert caught.value.status == 503

@@ -192,6 +192,40 @@ async def test_a_second_model_takes_the_place_of_the_first_where_one_fits(
         assert len(ai.loaded()) == 1
 
 
+async def test_two_that_load_at_once_keep_within_the_memory(two_models: tuple[ArtifactStore, int]) -> None:
+    store, size = two_models
+    async with aclosing(AI(pool=Pool(store, memory=2 * size - 1))) as ai:
+        said = await asyncio.gather(*(loaded_text(ai, model) for model in (MODEL, OTHER)))
+        assert said[0] == said[1]
+        assert len(ai.loaded()) == 1
+
+
+async def test_a_busy_model_keeps_its_memory_and_the_other_waits(two_models: tuple[ArtifactStore, int]) -> None:
+    store, size = two_models
+    async with aclosing(AI(pool=Pool(store, memory=2 * size - 1))) as ai:
+        async with await stream(ai, ENDLESS):
+            waiting = asyncio.create_task(loaded_text(ai, OTHER))
+            await asyncio.wait([waiting], timeout=0.3)
+            assert len(ai.loaded()) == 1
+            assert not waiting.done()
+        assert await waiting
+
+
+async def test_a_broken_engine_is_replaced() -> None:
+    async with aclosing(AI()) as ai:
+        expected = await answer(ai, GREEDY)
+
+        def broken() -> None:
+            raise RuntimeError("as this test asked")
+
+        ai.loaded()[0].engine._scheduler.plan = broken  # type: ignore[method-assign, assignment]
+        with pytest.raises(AiError):
+            await answer(ai, GREEDY)
+        while ai.loaded()[0].engine.open:
+            await asyncio.sleep(0.001)
+        assert await answer(ai, GREEDY) == expected
+
+
 async def loaded_text(ai: AI, model: str) -> list[int]:
     """What the model that answers for ``model`` says to a fixed prompt."""
     loaded = await ai.pool.get(model)

@@ -24,7 +24,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["run", MODEL, "hello", "-o", "temperature=NaN"], "'/temperature'"),
     (["run", MODEL, "hello", "-o", "max_tokens=few"], "'/max_tokens', 'string' not in 'integer'"),
     (["run", MODEL, "hello", "-o", "max_tokens"], "-o max_tokens: write it as key=value"),
-    (["run", MODEL, "hello", "--no-stand-in"], f"type roost pull {MODEL} --from FILE.gguf"),
+    (["run", MODEL, "hello", "--no-stand-in"], f"type roost pull {MODEL}"),
     (["run", MODEL, "hello", "--device", "abacus"], "'abacus' is no device: use auto, cpu, cuda or cuda:N"),
     (["run", MODEL, "hello", "--url", "http://127.0.0.1:9"], "no roost answers at http://127.0.0.1:9"),
     (["run", MODEL, "hello", "--url", "localhost:8790"], "no roost answers at localhost:8790"),

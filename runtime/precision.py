@@ -1,0 +1,41 @@
+"""The precisions that an artifact can have, and which one suits a machine."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from runtime.config import DecoderShape
+from runtime.device import Device, gpu_memory, memory_share
+from runtime.estimate import disk_bytes
+from runtime.linear_graph import HALF, SERVED, Precision
+
+PrecisionName: TypeAlias = Literal["int4", "int8", "fp16", "fp32", "stored"]
+STORED: Literal["stored"] = "stored"
+"""Blocks stay as a GGUF file has them."""
+CHOICES = ("int4", "int8", "fp16", "fp32")
+COMPUTES: dict[PrecisionName, Precision] = {
+    "int4": SERVED,
+    "int8": SERVED,
+    "fp16": HALF,
+    "fp32": SERVED,
+    STORED: SERVED,
+}
+"""How the graph of each precision computes."""
+
+_SMALL = 1 << 30  # bytes of 8-bit weights below which speed is no reason for 4 bits
+_SHARE = 0.7  # of the memory that weights may take; the rest is for the KV cache and others
+
+
+def suitable_precision(shape: DecoderShape, device: Device) -> tuple[PrecisionName, str]:
+    """The precision for a model of ``shape`` on ``device``, and why, in words to say aloud."""
+    if device.kind == "cuda":
+        room, half = gpu_memory(device), disk_bytes(shape, "fp16")
+        if half <= room * _SHARE:
+            return "fp16", f"{half / 1e9:.1f} GB in fp16 fit the {room / 1e9:.0f} GB of {device}"
+        return "int4", f"{half / 1e9:.1f} GB in fp16 are too much for the {room / 1e9:.0f} GB of {device}"
+    eight, four = disk_bytes(shape, "int8"), disk_bytes(shape, "int4")
+    if eight <= _SMALL:
+        return "int8", f"on {device} a model this small ({eight / 1e9:.2f} GB) gains little from 4 bits"
+    room = memory_share(1)
+    fits = "of" if four <= room * _SHARE else "which is too much for"
+    return "int4", f"on {device}, whose memory sets the pace; {four / 1e9:.1f} GB {fits} the {room / 1e9:.0f} GB here"

@@ -1,0 +1,86 @@
+"""``roost pull --from``, ``cache``, ``rm`` and what ``models show`` tells of a model's needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.models.checkpoint import write_checkpoint
+from tests.worker.asking import MODEL
+from wrangler_compat.cli import main
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of this test's own."""
+    root = tmp_path / "cache"
+    monkeypatch.setenv("ROOST_CACHE", str(root))
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_checkpoint(tmp_path_factory.mktemp("cli") / "Tiny"))
+
+
+def roost(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def told(*arguments: str) -> Any:
+    result = roost(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def one_sentence(result: Result, words: str) -> None:
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert words in result.stderr
+
+
+def test_weights_come_answer_are_listed_and_go(checkpoint: str, cache: Path) -> None:
+    pulled = roost("pull", MODEL, "--from", checkpoint, "--kv", "int8")
+    assert pulled.exit_code == 0, pulled.stderr
+    assert "int8: on cpu" in pulled.stderr
+    assert pulled.stdout.startswith(f"Tiny int8 for {MODEL} at ")
+
+    answer = told("run", MODEL, "hello", "-o", "max_tokens=3", "--no-stand-in", "--offline")
+    assert answer["usage"]["completion_tokens"] == 3
+
+    listed = told("cache")
+    assert listed["folder"] == str(cache)
+    assert [(entry["model"], entry["weights"], entry["precision"]) for entry in listed["entries"]] == [
+        (MODEL, "Tiny", "int8")
+    ]
+    assert listed["bytes"] == listed["entries"][0]["bytes"] > 100_000
+
+    assert roost("rm", MODEL).stdout.endswith("MB freed\n")
+    assert told("cache")["entries"] == []
+    one_sentence(roost("rm", MODEL), "has no weights of its own here")
+
+
+def test_a_model_s_needs_are_told_before_it_is_here(checkpoint: str) -> None:
+    guessed = told("models", "show", MODEL)["needs here"]
+    assert [need["precision"] for need in guessed] == ["int4", "int8", "fp16", "fp32"]
+    assert all(need["speed"] > 0 and need["memory"] >= need["disk"] for need in guessed)
+    assert 4e9 < guessed[0]["disk"] < 6e9  # its name says 7 B
+    roost("pull", MODEL, "--from", checkpoint)
+    assert told("models", "show", MODEL)["needs here"][0]["disk"] < 1e6  # the weights that are here say more
+    assert "in int4" in roost("models", "show", MODEL).stdout
+
+
+def test_without_from_the_name_must_lead_to_a_repository(checkpoint: str) -> None:
+    one_sentence(roost("pull", "neither", "--as", MODEL), "names neither a model of the catalogue nor a repository")
+    one_sentence(roost("pull", "@cf/no/model"), "@cf/no/model")
+    one_sentence(roost("pull", "some/repository"), "some/repository")
+    one_sentence(roost("pull"), "name a MODEL")
+    one_sentence(roost("rm"), "name a MODEL")
+
+
+def test_weights_may_answer_for_another_name(checkpoint: str) -> None:
+    assert f"for {MODEL}" in roost("pull", "--from", checkpoint, "--as", MODEL).stdout
