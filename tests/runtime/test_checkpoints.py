@@ -19,6 +19,8 @@ from runtime.decoder_graph import write_decoder
 from runtime.device import Device
 from runtime.errors import ArtifactError
 from runtime.linear_graph import EXACT
+from runtime.precision import COMPUTES, PrecisionName
+from runtime.quantized_weights import QuantizedWeights
 from runtime.scheduler import Span, StepPlan
 from runtime.session import DecoderSession
 from tests.runtime.reference.tiny_checkpoints import CHECKPOINTS, GREEDY, PROMPTS, WINDOW, write_checkpoint
@@ -117,6 +119,22 @@ def test_the_references_tell_every_constant(name: str, change: dict[str, Any], t
     found = [read(session, reference.rows[-1], 0, end) for end in range(1, LENGTH + 1)]
     session.close()
     assert np.abs(np.stack(found) - reference.logits).max() > 30 * TOLERANCE
+
+
+@pytest.mark.parametrize(("precision", "loss"), [("fp16", 0.005), ("int8", 0.1), ("int4", 0.5)])
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_every_architecture_runs_in_every_precision(
+    name: str, precision: PrecisionName, loss: float, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path, name)
+    weights = QuantizedWeights(CheckpointWeights(tmp_path), precision, lambda _parameters: None)
+    write_decoder(tmp_path / "decoder.onnx", weights, COMPUTES[precision])
+    session = DecoderSession(tmp_path / "decoder.onnx", slots=1, capacity=LENGTH, device=Device(), threads=1)
+    reference = Reference(name)
+    found = [read(session, reference.rows[-1], at, at + 1) for at in range(LENGTH)]
+    session.close()
+    # 4 bits of random weights lose much; what is wrong loses more than the logits' own spread.
+    assert np.sqrt(np.mean((np.stack(found) - reference.logits) ** 2)) < loss * reference.logits.std()
 
 
 def altered(folder: Path, **changes: Any) -> Path:
