@@ -58,7 +58,12 @@ class LoadedModel:
     def idle(self) -> bool:
         """Whether no request runs or waits, nor is about to: it wasn't handed out a moment ago."""
         stats = self.engine.stats()
-        return not stats.running and not stats.waiting and time.monotonic() - self.used_at > _MOMENT
+        return not stats.running and not stats.waiting and self.idle_seconds > _MOMENT
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago it was last asked for."""
+        return time.monotonic() - self.used_at
 
     def served_by(self, model: str) -> ServedBy:
         """What to tell whoever asked for ``model``."""

@@ -120,6 +120,12 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 @click.option(
     "--keep-alive", default=300.0, show_default=True, help="Seconds until an idle model is unloaded; 0 for never."
 )
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0),
+    metavar="GB",
+    help="What loaded weights may take together; idle models make room. Default: half of this machine's memory.",
+)
 @_deterministic
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @_one_line_errors

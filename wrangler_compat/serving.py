@@ -49,6 +49,7 @@ class ServeOptions:
     offline: bool = False
     device: str = "auto"
     keep_alive: float = 300.0
+    memory: float | None = None
     deterministic: bool = True
     debug: bool = False
 
@@ -66,6 +67,7 @@ async def serve(options: ServeOptions) -> None:
         device=options.device,
         stand_in=not options.no_stand_in,
         keep_alive=options.keep_alive or None,
+        memory=None if options.memory is None else int(options.memory * 1e9),
         config=EngineConfig(deterministic=options.deterministic, debug=options.debug),
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
@@ -224,11 +226,13 @@ def show_ps(*, as_json: bool) -> None:
             ", ".join(row["names"]),
             f"{row['weights']} {row['precision']}" + (" (stand-in)" if row["stand_in"] else ""),
             row["device"],
+            f"{row['megabytes']:,} MB",
             f"{row['running']} running, {row['waiting']} waiting",
+            "in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s",
         )
         for row in answer["loaded"]
     ]
-    table(f"roost {running.pid} at {running.url}", ("model", "weights", "device", "requests"), rows)
+    table(f"roost {running.pid} at {running.url}", ("model", "weights", "device", "size", "requests", "state"), rows)
 
 
 def _say_ready(url: str, catalog: Catalog, pool: Pool, device: str) -> None:

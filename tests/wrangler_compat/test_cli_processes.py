@@ -75,7 +75,7 @@ def test_a_mistake_has_no_traceback() -> None:
 
 
 def test_a_roost_is_found_while_it_serves_and_leaves_no_trace(cache: Path) -> None:
-    with serving("--port", "0") as (process, url):
+    with serving("--port", "0", "--memory", "1") as (process, url):
         assert httpx.get(f"{url}/cdn-cgi/local/health").status_code == 200
         (state,) = states(cache)
         assert state.stat().st_mode & 0o777 == 0o600

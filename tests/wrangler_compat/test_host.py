@@ -39,6 +39,8 @@ def test_ps_tells_what_is_loaded_and_what_it_does(http: httpx.Client, rest: http
     assert (row["weights"], row["precision"], row["stand_in"]) == ("SmolLM2-135M-Instruct", "Q4_1", True)
     assert (row["running"], row["waiting"], row["cached_tokens"]) == (0, 0, 0)
     assert row["generated_tokens"] >= 8
+    assert 90 < row["megabytes"] < 200
+    assert row["idle_seconds"] >= 0
     assert http.get(HEALTH).json()["models"] == {MODEL: "loaded"}
 
 
