@@ -7,11 +7,22 @@ const Module = require("node:module");
 
 const ROOST = process.env.ROOST_BINDING_URL;
 const MINIFLARE = /[\\/]miniflare[\\/]dist[\\/]src[\\/]index\.c?js$/;
+const OLD_FETCHER = "__WRANGLER_EXTERNAL_AI_WORKER"; // wrangler before 4.36 reads on when the Worker has left
 const DEEPEST = 8;
+
+function directly() {
+  const { host, searchParams } = new URL(ROOST);
+  const token = searchParams.get("roost-token");
+  const bearer = token ? [{ name: "authorization", value: `Bearer ${token}` }] : [];
+  return { address: host, http: { injectRequestHeaders: bearer } };
+}
 
 function redirect(options, seen = new WeakSet(), depth = 0) {
   if (!options || typeof options !== "object" || seen.has(options) || depth > DEEPEST) return;
   seen.add(options);
+  if (String(options.name).startsWith(OLD_FETCHER) && options.serviceBindings?.FETCHER) {
+    options.serviceBindings.FETCHER = { external: directly() };
+  }
   for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(options))) {
     const value = property.value; // getters are left alone
     if (name === "remoteProxyConnectionString") {

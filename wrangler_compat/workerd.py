@@ -104,10 +104,9 @@ def one_module(project: Project) -> bytes:
     main = project.main
     if main is None or not main.is_file():
         raise ProjectError(f"{project.config.name}: main must name the Worker's module, which workerd is to run")
-    node, esbuild = shutil.which("node"), _in_modules(project.folder, "esbuild/bin/esbuild")
-    if node and esbuild:
+    if esbuild := _in_modules(project.folder, "esbuild/bin/esbuild"):
         externals = ["--external:cloudflare:*", "--external:node:*"]
-        command = [node, str(esbuild), str(main), "--bundle", "--format=esm", "--target=es2022", *externals]
+        command = [str(esbuild), str(main), "--bundle", "--format=esm", "--target=es2022", *externals]
         bundled = subprocess.run(command, capture_output=True, check=False)
         if bundled.returncode:
             raise ProjectError(f"{main.name} can't be bundled: {bundled.stderr.decode(errors='replace').strip()}")
