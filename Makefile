@@ -7,10 +7,11 @@ BIN := .venv/bin
 # onnxruntime-gpu where an NVIDIA driver answers, onnxruntime elsewhere: never both in one environment.
 EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
+NODE := tests/wrangler_compat/node
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-export setup check dev agreement perplexity speed docker-dry-run clean
+.PHONY: demo test node test-export setup check dev agreement perplexity speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -18,7 +19,7 @@ demo: setup
 setup: .venv/.installed
 	@$(BIN)/roost pull --stand-in >/dev/null
 
-test: check
+test: check node
 	$(BIN)/pytest
 
 test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
@@ -31,6 +32,10 @@ check: dev setup
 	$(BIN)/lint-imports --no-cache
 
 dev: .venv/.dev-installed
+
+# The real packages for the tests of JavaScript Workers; without npm those tests skip and say so.
+node:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.installed; fi
 
 agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
 	@tests/benchmarks/with_peers.sh agreement
@@ -53,6 +58,11 @@ clean:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) --editable '.[$(EXTRA)]' || { $(OFFLINE); }
 	@touch $@
+
+$(NODE)/node_modules/.installed: $(NODE)/package-lock.json
+	@echo "fetching wrangler, workerd and vitest for the tests (once)"
+	@cd $(NODE) && npm install --no-save --silent --no-audit --no-fund && touch node_modules/.installed || \
+		echo "npm can't fetch them: the tests of JavaScript Workers will skip" >&2
 
 .venv/.dev-installed: .venv/.installed
 	@echo "adding the test tools to .venv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+from runtime.config import Usage
 from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
 from worker.errors import AiError
@@ -20,7 +21,8 @@ class Answer:
     def __init__(
         self, events: AsyncGenerator[Event], *, streaming: bool, request_id: str, served_by: ServedBy | None
     ) -> None:
-        self._events = _told(events, request_id)
+        self._events = self._told(events, request_id)
+        self.usage: Usage | None = None  # known once the answer has ended
         self.streaming = streaming
         self.request_id = request_id
         self.served_by = served_by
@@ -46,6 +48,18 @@ class Answer:
             await self.aclose()
         return {"response": "".join(pieces), "usage": usage}
 
+    async def _told(self, events: AsyncGenerator[Event], request_id: str) -> AsyncGenerator[Event]:
+        """``events``, with whatever goes wrong among them told as an :class:`AiError`."""
+        try:
+            async for event in events:
+                if isinstance(event, Finished):
+                    self.usage = event.usage
+                yield event
+        except Exception as fault:
+            raise AiError.of(fault, request_id) from fault
+        finally:
+            await events.aclose()
+
     @property
     def headers(self) -> dict[str, str]:
         """What every door says beside the answer; ``x-roost-stand-in`` only where the weights aren't the model's."""
@@ -56,17 +70,6 @@ class Answer:
             if self.served_by.stand_in:
                 headers["x-roost-stand-in"] = self.served_by.weights
         return headers
-
-
-async def _told(events: AsyncGenerator[Event], request_id: str) -> AsyncGenerator[Event]:
-    """``events``, with whatever goes wrong among them told as an :class:`AiError`."""
-    try:
-        async for event in events:
-            yield event
-    except Exception as fault:
-        raise AiError.of(fault, request_id) from fault
-    finally:
-        await events.aclose()
 
 
 class AIStream:

@@ -115,4 +115,4 @@ class _Edge:
             await self._app(scope, receive, watch)
         finally:
             took = (time.perf_counter() - started) * 1000
-            _log.info("%s %s %d (%.0fms)", scope["method"], scope["path"], status, took)
+            _log.info("%s %s %d (%.0fms)", scope["method"], scope.get("roost.path", scope["path"]), status, took)

@@ -26,12 +26,13 @@ async def answer_request(
 ) -> Response:
     """Run what ``read`` finds in the request: a stream, or the rendered result, or the refusal.
 
-    Stops computing when the client leaves, in whichever form it asked for the answer.
+    Stops computing when the client leaves, in whichever form it asked for the answer. ``request.state`` keeps what
+    was ``asked`` and the ``answer``, for those who write logs.
     """
     ai: AI = request.app.state.ai
     try:
-        model, inputs, options = await read(request)
-        answer = await until_client_leaves(request, ai.generate(model, inputs, options))
+        request.state.asked = model, inputs, options = await read(request)
+        request.state.answer = answer = await until_client_leaves(request, ai.generate(model, inputs, options))
         if answer.streaming:
             return _event_stream(answer)
         try:

@@ -59,6 +59,10 @@ class NoRoute(LookupError):
     """A path that leads nowhere."""
 
 
+class NoGatewayLog(LookupError):
+    """A log entry that an AI Gateway doesn't have."""
+
+
 class NoApiRoute(LookupError):
     """A path within the API that leads nowhere."""
 
@@ -91,6 +95,7 @@ CODES: dict[type[Exception], Code] = {
     ForeignHost: Code(9109, 403, "Ai"),
     NoRoute: Code(7000, 404, "Ai", "No route for that URI"),
     WrongMethod: Code(7001, 405, "Ai"),
+    NoGatewayLog: Code(7002, 404, "Ai"),
     NoApiRoute: Code(7003, 404, "Ai"),
     NoWeights: Code(5901, 503, "roost"),
     NotEmulated: Code(5902, 501, "roost"),

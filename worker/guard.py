@@ -15,6 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from worker.errors import AiError, ForeignHost, Unauthorized
 
+TOKEN_PARAMETER = "roost-token"
+"""Where a transport carries no header of its own, the token stands in the query: miniflare keeps that of an address."""
+PREVIEW_HEADER = "cf-workers-preview-token"
+"""What wrangler's proxy sends of the session that roost gave it."""
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "workers-binding.ai"})
 OPEN_PATHS = frozenset({"/cdn-cgi/local/health"})
 
@@ -44,8 +48,21 @@ class Guard:
         return None
 
     def _holds_token(self, request: HTTPConnection) -> bool:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.encode("latin-1"), (self._token or "").encode())
+        token = (self._token or "").encode()
+        return hmac.compare_digest(given_token(request).encode("utf-8", "surrogateescape"), token)
+
+
+def given_token(request: HTTPConnection) -> str:
+    """The token that a request bears: as a bearer, in wrangler's preview header, or in the query; empty for none."""
+    scheme, _, bearer = _text(request, "authorization").partition(" ")
+    if scheme.lower() == "bearer" and bearer:
+        return bearer
+    return _text(request, PREVIEW_HEADER) or request.query_params.get(TOKEN_PARAMETER, "")
+
+
+def _text(request: HTTPConnection, header: str) -> str:
+    """A header as text: the server reads it as latin-1, clients write UTF-8."""
+    return request.headers.get(header, "").encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _refuse(fault: Exception) -> JSONResponse:

@@ -18,22 +18,33 @@ _LEFT = "roost.client_left"
 _T = TypeVar("_T")
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object, whatever its content type says (curl's default is a form).
-
-    Raises :class:`BadBody` if it isn't one, :class:`BodyTooLarge` past :data:`MAX_BODY`.
-    """
+async def read_body(request: Request) -> bytes:
+    """The body as it came; raises :class:`BodyTooLarge` past :data:`MAX_BODY`."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_BODY:
             raise BodyTooLarge
+    return bytes(body)
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, whatever its content type says (curl's default is a form).
+
+    Raises :class:`BadBody` if it isn't one, :class:`BodyTooLarge` past :data:`MAX_BODY`.
+    """
+    return parse_json(await read_body(request), dict)
+
+
+def parse_json(text: str | bytes, kind: type[_T]) -> _T:
+    """The JSON value in ``text``, which must be a ``kind``: a dict, or a list. Raises :class:`BadBody` otherwise."""
     try:
-        value = json.loads(body)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadBody(str(error)) from error
-    if not isinstance(value, dict):
-        raise BadBody(f"expected an object, got {type(value).__name__}")
+    if not isinstance(value, kind):
+        wanted = "an object" if kind is dict else "an array"
+        raise BadBody(f"expected {wanted}, got {type(value).__name__}")
     return value
 
 

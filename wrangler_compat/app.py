@@ -13,7 +13,10 @@ from worker.app import create_host
 from worker.bindings import AI
 from worker.errors import AiError, NoApiRoute, NoRoute, WrongMethod
 from worker.guard import LOCAL_HOSTS
+from wrangler_compat.accounts import accounts_door
+from wrangler_compat.gateway import Gateway
 from wrangler_compat.rest import rest_door
+from wrangler_compat.transports import CARRIED, WIRE_HOST, transports
 from wrangler_compat.wire import wire_door
 
 _API = "/client/v4/"
@@ -21,9 +24,11 @@ _API = "/client/v4/"
 
 def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str | None = None) -> Starlette:
     """The application behind ``roost serve``: every door, over ``ai``."""
+    gateway = Gateway()
+    wire = [*wire_door(), *gateway.wire_routes()]
     return create_host(
         ai,
-        [*rest_door(), *wire_door()],
+        [*transports(wire), *wire, *gateway.http_routes(), *accounts_door(), *rest_door()],
         hosts=hosts,
         token=token,
         exception_handlers={HTTPException: _no_route},
@@ -39,4 +44,6 @@ async def _no_route(request: Request, refusal: Exception) -> Response:
         error = AiError.of(NoApiRoute(f"Could not route to {path}, perhaps your object identifier is invalid?"))
     else:
         error = AiError.of(NoRoute(path))
-    return JSONResponse(error.to_edge_envelope(), status_code=error.status)
+    to_the_wire = CARRIED in request.scope or request.url.hostname == WIRE_HOST  # elsewhere the edge gives no id
+    ids = {"cf-ai-req-id": error.request_id} if to_the_wire else {}
+    return JSONResponse(error.to_edge_envelope(), status_code=error.status, headers=ids)

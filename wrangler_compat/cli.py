@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,31 +10,12 @@ from typing import Any
 
 import click
 
-from catalog import Catalog, InvalidInput, Query, UnknownModel
+from catalog import Catalog, Query
 from runtime.artifacts import ArtifactStore
-from runtime.errors import RuntimeFault
 from runtime.precision import CHOICES
-from worker import AI, AiError, TextDelta
-from wrangler_compat import serving
-from wrangler_compat.one_line import OneLineGroup
-
-
-def _one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A mistake of the user's, or of the machine's, is one line without a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except UnknownModel as error:
-            hint = f"; did you mean {' or '.join(error.suggestions)}?" if error.suggestions else ""
-            raise click.ClickException(f"{AiError.of(error)}{hint}") from error
-        except InvalidInput as error:
-            raise click.ClickException(str(AiError.of(error))) from error
-        except (AiError, RuntimeFault, OSError) as error:
-            raise click.ClickException(str(error)) from error
-
-    return wrapped
+from worker import AI, TextDelta
+from wrangler_compat import dev_commands, serving
+from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,6 +23,7 @@ def _one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """\b
     roost run @hf/nexusflow/starling-lm-7b-beta "Why is the sky blue?"
+    roost dev            the Worker project in this folder, with a local env.AI
     roost serve          the REST and binding doors on port 8790
     roost models list    what the catalogue knows
 
@@ -69,7 +50,7 @@ _deterministic = click.option(
 @click.option("--offline", is_flag=True, help="Never fetch anything.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @_deterministic
-@_one_line_errors
+@one_line_errors
 def run(
     model: str,
     prompt: str,
@@ -128,7 +109,7 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 )
 @_deterministic
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
-@_one_line_errors
+@one_line_errors
 def serve(**options: Any) -> None:
     """Open the AI doors: REST under /client/v4, the binding's wire at /run."""
     asyncio.run(serving.serve(serving.ServeOptions(**options)))
@@ -153,7 +134,7 @@ def serve(**options: Any) -> None:
 @click.option("--as", "answers", metavar="NAME", help="The catalogue name to answer for, if it isn't MODEL.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--stand-in", is_flag=True, help="Fetch the weights that answer where a model has none of its own.")
-@_one_line_errors
+@one_line_errors
 def pull(**options: Any) -> None:
     """\b
     roost pull @hf/nexusflow/starling-lm-7b-beta
@@ -168,10 +149,14 @@ def pull(**options: Any) -> None:
     click.echo(f"{artifact.manifest.weights} {artifact.manifest.precision}{note} at {artifact.folder}")
 
 
+main.add_command(dev_commands.dev)
+main.add_command(dev_commands.env)
+
+
 @main.command()
 @click.argument("model", required=False)
 @click.option("--stand-in", is_flag=True, help="Delete the stand-in's weights.")
-@_one_line_errors
+@one_line_errors
 def rm(model: str | None, stand_in: bool) -> None:
     """Delete MODEL's own weights from roost's cache. Hugging Face's cache is `hf cache`'s to clear."""
     click.echo(f"{serving.remove(model, stand_in=stand_in) / 1e6:,.0f} MB freed")
@@ -179,7 +164,7 @@ def rm(model: str | None, stand_in: bool) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_one_line_errors
+@one_line_errors
 def cache(as_json: bool) -> None:
     """Show the weights on disk and what they take."""
     serving.show_cache(as_json=as_json)
@@ -187,7 +172,7 @@ def cache(as_json: bool) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_one_line_errors
+@one_line_errors
 def ps(as_json: bool) -> None:
     """Show the running roost and the models it has in memory."""
     serving.show_ps(as_json=as_json)
@@ -216,7 +201,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 @models.command("list")
 @click.option("--search", help="Words in the name or the description.")
 @_filtered
-@_one_line_errors
+@one_line_errors
 def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
     """List the models, with the filters of `wrangler ai models list`."""
     serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
@@ -225,7 +210,7 @@ def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
 @models.command()
 @click.argument("search")
 @_filtered
-@_one_line_errors
+@one_line_errors
 def search(search: str, as_json: bool, **filters: Any) -> None:
     """List the models whose name or description has SEARCH in it."""
     serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
@@ -234,7 +219,7 @@ def search(search: str, as_json: bool, **filters: Any) -> None:
 @models.command()
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_one_line_errors
+@one_line_errors
 def show(model: str, as_json: bool) -> None:
     """Show what MODEL's card says, and which weights answer for it here."""
     serving.show_model(Catalog.load()[model], ArtifactStore(), as_json=as_json)
@@ -242,7 +227,7 @@ def show(model: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model")
-@_one_line_errors
+@one_line_errors
 def schema(model: str) -> None:
     """Print MODEL's input and output JSON Schemas."""
     card = Catalog.load()[model]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import click
+
+from catalog import InvalidInput, UnknownModel
+from runtime.errors import RuntimeFault
+from worker import AiError
+from wrangler_compat.project import ProjectError
 
 
 class OneLineGroup(click.Group):
@@ -33,3 +40,21 @@ class OneLineGroup(click.Group):
 def _end(_signal: int, _frame: object) -> None:
     """SIGTERM as an exception, so that whatever is half made is cleared away."""
     sys.exit(143)
+
+
+def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A mistake of the user's, or of the machine's, is one line without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except UnknownModel as error:
+            hint = f"; did you mean {' or '.join(error.suggestions)}?" if error.suggestions else ""
+            raise click.ClickException(f"{AiError.of(error)}{hint}") from error
+        except InvalidInput as error:
+            raise click.ClickException(str(AiError.of(error))) from error
+        except (AiError, RuntimeFault, ProjectError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped

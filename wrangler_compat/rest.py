@@ -30,7 +30,7 @@ def rest_door() -> list[Route]:
 
 
 async def _run(request: Request) -> Response:
-    return await answer_request(request, _asked, _success, _failure)
+    return await answer_request(request, _asked, success_envelope, failure_response)
 
 
 async def _asked(request: Request) -> Asked:
@@ -42,9 +42,9 @@ async def _search(request: Request) -> Response:
     try:
         page = ai.search(request.query_params)
     except AiError as error:
-        return _failure(error)
+        return failure_response(error)
     info = {"page": page.page, "per_page": page.per_page, "count": len(page.cards), "total_count": page.total}
-    return _listing({**_success([describe(card) for card in page.cards]), "result_info": info})
+    return _listing({**success_envelope([describe(card) for card in page.cards]), "result_info": info})
 
 
 async def _schema(request: Request) -> Response:
@@ -52,19 +52,20 @@ async def _schema(request: Request) -> Response:
     try:
         card = ai.catalog[request.query_params.get("model", "")]
     except LookupError as fault:
-        return _failure(AiError.of(fault))
-    return _listing(_success({"input": card.input_schema or {}, "output": card.output_schema or {}}))
+        return failure_response(AiError.of(fault))
+    return _listing(success_envelope({"input": card.input_schema or {}, "output": card.output_schema or {}}))
 
 
 def _listing(body: dict[str, Any]) -> JSONResponse:
     return JSONResponse(body, headers={"cf-ai-req-id": new_request_id()})
 
 
-def _success(result: Any) -> dict[str, Any]:
+def success_envelope(result: Any) -> dict[str, Any]:
+    """The envelope of a result."""
     return {"result": result, "success": True, "errors": [], "messages": []}
 
 
-def _failure(error: AiError) -> JSONResponse:
+def failure_response(error: AiError) -> JSONResponse:
     """The envelope of a refusal by the AI service; its ``result`` is an empty object."""
     body = {"errors": [{"message": error.message, "code": error.code}], "success": False, "result": {}, "messages": []}
     return JSONResponse(body, status_code=error.status, headers={"cf-ai-req-id": error.request_id})

@@ -9,12 +9,15 @@ import json
 import logging
 import os
 import signal
+import socket
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 import httpx
+from starlette.applications import Starlette
 
 from catalog import Catalog, ModelCard, Query
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
@@ -52,12 +55,22 @@ class ServeOptions:
     memory: float | None = None
     deterministic: bool = True
     debug: bool = False
+    tls: bool = False
+    quiet: bool = False
 
 
-async def serve(options: ServeOptions) -> None:
-    """Serve the doors until SIGINT or SIGTERM; running requests get a grace time to end."""
+Beside: TypeAlias = Callable[[str, asyncio.Event], Coroutine[Any, Any, int]]
+"""What runs beside the doors: gets their address and the event of the end, and returns an exit status."""
+
+
+async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
+    """Serve the doors until SIGINT or SIGTERM, or until ``beside`` is over; its exit status.
+
+    Running requests get a grace time to end.
+    """
     _refuse_open_door(options)
-    logging.basicConfig(level=logging.INFO, format="[roost:%(levelname)s] %(message)s")
+    level = logging.WARNING if options.quiet else logging.INFO
+    logging.basicConfig(level=level, format="[roost:%(levelname)s] %(message)s")
     for room in ("runtime", "worker", "wrangler_compat") if options.debug else ():
         logging.getLogger(room).setLevel(logging.DEBUG)
     store = ArtifactStore()
@@ -73,12 +86,37 @@ async def serve(options: ServeOptions) -> None:
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     fetch_stand_in(allowed=not (options.no_stand_in or options.offline))
     url, stop = url_of(listener), asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
     app = create_app(AI(catalog=catalog, pool=pool), hosts=hosts, token=options.token)
-    with announced(_run_folder(store), Running(os.getpid(), url, options.token)):
-        await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, options.device))
+    with announced(run_folder(store), Running(os.getpid(), url, options.token)):
+        if beside is None:
+            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, options.device))
+            return 0
+        return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, options.device))
+
+
+async def _serve_beside(
+    app: Starlette, listener: socket.socket, stop: asyncio.Event, beside: Beside, ready: Callable[[], None]
+) -> int:
+    """The doors stay open until ``beside`` has ended, then close at once: nobody is left to ask."""
+    over, started, url = asyncio.Event(), asyncio.Event(), url_of(listener)
+
+    def say_ready() -> None:
+        ready()
+        started.set()
+
+    async def run_beside() -> int:
+        try:
+            await started.wait()
+            return await beside(url, stop)
+        finally:
+            over.set()
+
+    running = asyncio.create_task(run_beside())
+    await serve_until(app, listener, over, say_ready)
+    return await running
 
 
 def fetch_stand_in(*, allowed: bool, model: str | None = None) -> None:
@@ -210,7 +248,7 @@ def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
 
 def show_ps(*, as_json: bool) -> None:
     """What the running roost has in memory."""
-    running = find_running(_run_folder(ArtifactStore()))
+    running = find_running(run_folder(ArtifactStore()))
     if running is None:
         raise NoWeights("no roost is running here: type roost serve")
     headers = {"authorization": f"Bearer {running.token}"} if running.token else {}
@@ -284,5 +322,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _run_folder(store: ArtifactStore) -> Path:
+def run_folder(store: ArtifactStore) -> Path:
+    """Where running roosts leave word of themselves."""
     return store.root / "running"
+
+
+def authority_file(store: ArtifactStore) -> Path:
+    """The certificate of the authority that signs roost's own for ``--tls``."""
+    return store.root / "tls" / "authority.pem"

@@ -163,7 +163,7 @@ def test_a_wrong_route_is_refused_by_the_edge(
     assert answer.json()["errors"][0]["message"] == sentences[code]
 
 
-@pytest.mark.parametrize("path", ["/client/v4/user/nothing", "/client/v4/accounts", "/client/v4/"])
+@pytest.mark.parametrize("path", ["/client/v4/user/nothing", "/client/v4/zones", "/client/v4/"])
 def test_an_unknown_route_of_the_api_names_itself(http: httpx.Client, path: str) -> None:
     check_edge_refusal(http.get(path), 7003, 404)
 

@@ -1,0 +1,231 @@
+"""What people type in a JavaScript project: ``roost dev``, ``roost env``, and their own tools in its environment."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.worker.asking import GREEDY, MODEL
+from tests.worker.live import live
+from tests.wrangler_compat.node_tools import (
+    MODULES,
+    NEW_NODE,
+    NODE,
+    QUIET,
+    ROOST,
+    Tool,
+    copied,
+    environment_for,
+    needs_new_node,
+    needs_node,
+    roost_dev,
+    wrangler_dev,
+)
+from worker import AI
+from wrangler_compat.app import create_app
+from wrangler_compat.marked import MARK
+
+pytestmark = [pytest.mark.weights, needs_node]
+
+TOKEN = "s3cret +&"
+
+
+@pytest.fixture
+def projects(tmp_path: Path) -> Path:
+    return copied(tmp_path)
+
+
+def below(tool: Tool) -> list[psutil.Process]:
+    return psutil.Process(tool.process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_however_roost_ends_nothing_is_left(projects: Path, by: signal.Signals) -> None:
+    with roost_dev(projects / "worker") as (tool, _):
+        processes = below(tool)
+        assert sum("workerd" in process.name() for process in processes) >= 2
+        assert any(MARK in process.environ() for process in processes)
+        assert tool.end(by) == (-9 if by == signal.SIGKILL else 0)
+        assert gone(processes)
+
+
+@pytest.mark.parametrize("key", [b"\x03", b"x"], ids=["ctrl-c", "x"])
+def test_the_terminal_is_wranglers_own(projects: Path, key: bytes) -> None:
+    """Its hotkeys are shown and heard; both keys end it, and roost with it."""
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in QUIET.items() if name != "CI"}
+    command = [ROOST, "dev", "--offline", "--doors-port", "0", "--port", "0"]
+    with subprocess.Popen(
+        command,
+        cwd=projects / "worker",
+        env={**environment, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        shown = read_until(ours, b"Ready on http://local")
+        shown += b"" if b"open a browser" in shown else read_until(ours, b"open a browser")
+        processes = psutil.Process(process.pid).children(recursive=True)
+        os.write(ours, key)
+        drain(ours)
+        process.wait(30)
+    assert gone(processes)
+
+
+def read_until(terminal: int, words: bytes) -> bytes:
+    shown = b""
+    while words not in shown:
+        shown += os.read(terminal, 4096)
+    return shown
+
+
+def drain(terminal: int) -> None:
+    try:
+        while os.read(terminal, 4096):
+            pass
+    except OSError:  # the other end is closed
+        os.close(terminal)
+
+
+def test_nothing_in_the_project_is_changed(projects: Path) -> None:
+    before = contents(projects / "worker")
+    with roost_dev(projects / "worker") as (_, worker):
+        assert httpx.post(f"{worker.url}/run", json={"inputs": GREEDY}, timeout=60).json()["ok"]["response"]
+    assert contents(projects / "worker") == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but wrangler's own state."""
+    files = (path for path in folder.rglob("*") if path.is_file() and ".wrangler" not in path.parts)
+    return {str(path): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("engine", ["wrangler", "workerd"])
+def test_vars_and_dev_vars_reach_the_worker(projects: Path, engine: str) -> None:
+    with roost_dev(projects / "worker", "--engine", engine) as (_, worker):
+        seen = httpx.get(f"{worker.url}/vars").json()
+    assert seen == {"GREETING": "hello", "LIMITS": {"words": 3}, "SECRET": "from .dev.vars", "ai": "object"}
+
+
+def test_an_environment_without_ai_is_told_of(projects: Path) -> None:
+    with roost_dev(
+        projects / "worker", "--env", "bare", "--", "--log-level", "warn", "--show-interactive-dev-session"
+    ) as (
+        tool,
+        _,
+    ):
+        assert tool.wait_for("note: .* env.bare, which does not inherit it")
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    with live(create_app(AI(), token=TOKEN)) as url:
+        yield url
+
+
+def test_a_roost_that_asks_for_a_token_gets_it_from_its_tools(projects: Path, guarded: str) -> None:
+    environment = environment_for(guarded, token=TOKEN)
+    script = """
+      import { getPlatformProxy } from "wrangler";
+      const { env, dispose } = await getPlatformProxy({ configPath: "worker/wrangler.jsonc", persist: false });
+      console.log(JSON.stringify(await env.AI.models()));
+      await dispose();
+    """
+    command = [str(NODE), "--input-type=module", "-e", script]
+    said = subprocess.run(
+        command, cwd=projects, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(said.stdout.splitlines()[-1])[0]["name"] == MODEL
+
+
+def test_the_vitest_pool_runs_the_table(projects: Path, url: str) -> None:
+    command = [str(NODE), str(MODULES / "vitest/vitest.mjs"), "run", "--root", "pool", "--reporter", "verbose"]
+    said = subprocess.run(
+        command, cwd=projects, env=environment_for(url), capture_output=True, text=True, timeout=100, check=False
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "9 passed" in said.stdout
+
+
+WRANGLERS = [
+    pytest.param("wrangler", NODE, ["ai", "models", "--json"], id="4.86"),
+    pytest.param("wrangler-3", NODE, ["ai", "models", "--json"], id="3.114"),
+    pytest.param("wrangler-newest", NEW_NODE, ["ai", "models", "list", "--json"], id="4.164", marks=needs_new_node),
+]
+
+
+@pytest.mark.parametrize(("package", "node", "listing"), WRANGLERS)
+def test_wranglers_own_commands_see_roost(
+    projects: Path, url: str, package: str, node: str | Path, listing: list[str]
+) -> None:
+    def wrangler(*arguments: str) -> str:
+        command = [str(node), str(MODULES / package / "bin/wrangler.js"), *arguments]
+        environment = environment_for(url, preload=False)
+        said = subprocess.run(command, cwd=projects, env=environment, capture_output=True, text=True, timeout=60)
+        assert said.returncode == 0, said.stdout + said.stderr
+        return said.stdout
+
+    listed = json.loads(wrangler(*listing))
+    assert [model["name"] for model in listed] == [MODEL]
+    assert "roost (this machine)" in wrangler("whoami")
+    if package != "wrangler-3":
+        assert '"prompt"' in wrangler("ai", "models", "schema", MODEL)
+
+
+def test_everything_else_of_the_binding_works_in_a_worker(projects: Path, url: str) -> None:
+    with wrangler_dev(projects, url, "wrangler") as worker:
+        extras = httpx.get(f"{worker.url}/extras", timeout=60).raise_for_status().json()
+        rpc = httpx.get(f"{worker.url}/rpc", timeout=20).json()
+    assert (extras["log"]["model"], extras["log"]["feedback"], extras["log"]["score"]) == (MODEL, 1, 5)
+    assert (extras["log"]["tokens_out"], extras["log"]["metadata"]) == (2, {"a": 1})
+    assert extras["noLog"]["name"] == "AiGatewayLogNotFound"
+    assert extras["universal"]["step"] == "1"
+    assert extras["universal"]["body"]["result"]["response"] == extras["answer"]["response"]
+    assert extras["url"].startswith(f"{url}/ai-gateway/v1/")
+    assert (extras["raw"]["type"], extras["raw"]["body"]["response"]) == (
+        "application/json",
+        extras["answer"]["response"],
+    )
+    assert extras["raw"]["id"]
+    assert extras["fetched"]["status"] == 200
+    assert extras["fetched"]["id"]
+    assert [entry["format"] for entry in extras["markdown"]] == ["markdown", "markdown", "markdown", "error"]
+    assert extras["webSocket"]["status"] == 400
+    assert not extras["webSocket"]["upgraded"]
+    assert "does not support WebSocket" in extras["webSocket"]["body"]["description"]
+    assert "takes no stream as input" in extras["stream"]["message"]
+    assert "roost has no AutoRAG" in extras["rag"]["message"]
+    assert rpc["message"]
+
+
+def test_the_environment_reaches_the_tools_through_a_shell(url: str) -> None:
+    script = f'eval "$({ROOST} env --url {url})"; echo "$CLOUDFLARE_API_BASE_URL"; {NODE} -e "console.log(1)"'
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout.split() == [f"{url}/client/v4", "1"]
+
+
+def test_a_second_keeper_round_ends_what_left_its_group() -> None:
+    """A process in a session of its own, whose parent is dead, is found by its mark."""
+    mark = f"test-{time.time_ns()}"
+    script = "sleep 100 & echo $!"
+    said = subprocess.run(["setsid", "sh", "-c", script], env={**QUIET, MARK: mark}, stdout=subprocess.PIPE, timeout=5)
+    orphan = psutil.Process(int(said.stdout))
+    from wrangler_compat.marked import end_marked
+
+    end_marked(mark)
+    assert gone([orphan])

@@ -1,0 +1,60 @@
+"""``roost dev``: the doors, and beside them the project's Worker on the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from wrangler_compat import serving
+from wrangler_compat.child import run_child
+from wrangler_compat.project import Project, ProjectError, open_project
+from wrangler_compat.tool_env import tool_environment
+from wrangler_compat.workerd import serve_with_workerd
+from wrangler_compat.wrangler import wrangler_dev
+
+_OTHER_CREDENTIALS = ("CLOUDFLARE_API_KEY", "CLOUDFLARE_EMAIL", "CF_API_TOKEN", "CF_ACCOUNT_ID", "CF_API_BASE_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """The options of ``roost dev`` that are not the doors'. ``more``: the arguments after ``--``, for wrangler."""
+
+    port: int | None = None
+    environment: str | None = None
+    config: Path | None = None
+    engine: str = "wrangler"
+    more: tuple[str, ...] = ()
+
+
+async def dev(options: DevOptions, doors: serving.ServeOptions) -> int:
+    """Serve until the tool or roost is ended; the tool's exit status."""
+    environment = options.environment or os.environ.get("CLOUDFLARE_ENV") or None
+    project = open_project(Path.cwd(), options.config, environment)
+    _refuse_python(project)
+    for note in [*project.notes, *_notes_on(options.more)]:
+        click.echo(f"note: {note}", err=True)
+    if options.engine == "workerd":
+        return await serve_with_workerd(project, options.port, doors, options.more)
+    command = wrangler_dev(project, options.port, options.config, options.more)
+
+    async def beside(url: str, stop: asyncio.Event) -> int:
+        kept = {name: value for name, value in os.environ.items() if name not in _OTHER_CREDENTIALS}
+        return await run_child(command, kept | tool_environment(url, doors.token, kept), Path.cwd(), stop)
+
+    return await serving.serve(doors, beside)
+
+
+def _refuse_python(project: Project) -> None:
+    if project.main is not None and project.main.suffix == ".py":
+        raise ProjectError(f"{project.main.name} is a Python Worker, which roost dev can't run yet")
+
+
+def _notes_on(more: Sequence[str]) -> list[str]:
+    if {"--local", "-l"} & set(more):
+        return ["wrangler's --local switches the AI binding off: leave it out, nothing leaves this machine anyway"]
+    return []

@@ -1,0 +1,79 @@
+"""``roost dev`` and ``roost env``: what people type in a project. Reads arguments, calls, prints."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runtime.artifacts import ArtifactStore
+from runtime.errors import NoWeights
+from wrangler_compat import serving, tool_env
+from wrangler_compat.dev import DevOptions
+from wrangler_compat.dev import dev as run_dev
+from wrangler_compat.one_line import one_line_errors
+from wrangler_compat.running import find_running
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), help="The Worker's port; wrangler's own default is 8787.")
+@click.option("--env", "environment", metavar="NAME", help="The environment of the configuration to use.")
+@click.option("-c", "--config", type=click.Path(path_type=Path, dir_okay=False), help="The configuration file.")
+@click.option(
+    "--engine",
+    type=click.Choice(["wrangler", "workerd"]),
+    default="wrangler",
+    show_default=True,
+    help="workerd: without wrangler, for a Worker of one module.",
+)
+@click.option(
+    "--doors-port", type=click.IntRange(0, 65_535), help="The AI doors' port. Default: 8790, or the next free."
+)
+@click.option("--no-stand-in", is_flag=True, help="Only models with weights of their own answer.")
+@click.option("--offline", is_flag=True, help="Never fetch anything.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.argument("wrangler_args", nargs=-1, type=click.UNPROCESSED)
+@one_line_errors
+def dev(wrangler_args: tuple[str, ...], **given: Any) -> None:
+    """Run the JavaScript Worker project in this folder, with a local env.AI.
+
+    It starts the project's own wrangler dev; arguments after -- go to it.
+    """
+    doors = serving.ServeOptions(
+        port=given["doors_port"],
+        no_stand_in=given["no_stand_in"],
+        offline=given["offline"],
+        device=given["device"],
+        quiet=True,
+    )
+    options = DevOptions(given["port"], given["environment"], given["config"], given["engine"], wrangler_args)
+    click.get_current_context().exit(asyncio.run(run_dev(options, doors)))
+
+
+@click.command("env")
+@click.option("--url", help="A roost elsewhere. Default: the one that runs here.")
+@click.option("--token", envvar="ROOST_TOKEN", help="What that roost asks for.  [env: ROOST_TOKEN]")
+@click.option("--shell", type=click.Choice(tool_env.SHELLS), default="sh", show_default=True, help="Whose syntax.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--no-preload", is_flag=True, help="Variables alone, without the Node preload.")
+@one_line_errors
+def env(url: str | None, token: str | None, shell: str, *, as_json: bool, no_preload: bool) -> None:
+    """Print the environment for wrangler, vitest and the SDKs: eval "$(roost env)"."""
+    store = ArtifactStore()
+    if url is None:
+        running = find_running(serving.run_folder(store))
+        if running is None:
+            raise NoWeights("no roost is running here: type roost serve, or give --url")
+        url, token = running.url, running.token
+    authority = serving.authority_file(store)
+    variables = tool_env.tool_environment(
+        url.rstrip("/"),
+        token,
+        os.environ,
+        preload=not no_preload,
+        authority=authority if authority.exists() else None,
+    )
+    click.echo(tool_env.as_json(variables) if as_json else tool_env.export_lines(variables, shell))

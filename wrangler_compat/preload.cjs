@@ -1,0 +1,62 @@
+// Loaded into the user's own Node tools (NODE_OPTIONS="--require …"): points miniflare's remote bindings at roost.
+// Every Node program of that shell loads this, so it does nothing, prints nothing and throws nothing elsewhere.
+// miniflare's option `remoteProxyConnectionString` is where a remote binding's requests go; wrangler fills it with the
+// address of its own proxy to Cloudflare. Seen with miniflare 4 and 5.
+"use strict";
+const Module = require("node:module");
+
+const ROOST = process.env.ROOST_BINDING_URL;
+const MINIFLARE = /[\\/]miniflare[\\/]dist[\\/]src[\\/]index\.c?js$/;
+const OLD_FETCHER = "__WRANGLER_EXTERNAL_AI_WORKER"; // wrangler before 4.36 reads on when the Worker has left
+const DEEPEST = 8;
+
+function directly() {
+  const { host, searchParams } = new URL(ROOST);
+  const token = searchParams.get("roost-token");
+  const bearer = token ? [{ name: "authorization", value: `Bearer ${token}` }] : [];
+  return { address: host, http: { injectRequestHeaders: bearer } };
+}
+
+function redirect(options, seen = new WeakSet(), depth = 0) {
+  if (!options || typeof options !== "object" || seen.has(options) || depth > DEEPEST) return;
+  seen.add(options);
+  if (String(options.name).startsWith(OLD_FETCHER) && options.serviceBindings?.FETCHER) {
+    options.serviceBindings.FETCHER = { external: directly() };
+  }
+  for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(options))) {
+    const value = property.value; // getters are left alone
+    if (name === "remoteProxyConnectionString") {
+      if (value && property.writable) options[name] = value instanceof URL ? new URL(ROOST) : ROOST;
+    } else if (value && typeof value === "object" && !ArrayBuffer.isView(value)) {
+      redirect(value, seen, depth + 1);
+    }
+  }
+}
+
+function patched(exports) {
+  const Original = exports?.Miniflare;
+  if (typeof Original !== "function") return exports;
+  const setOptions = Original.prototype.setOptions;
+  Original.prototype.setOptions = function (options) {
+    redirect(options);
+    return setOptions.call(this, options);
+  };
+  const Miniflare = new Proxy(Original, {
+    construct(target, args, newTarget) {
+      redirect(args[0]);
+      return Reflect.construct(target, args, newTarget === Miniflare ? target : newTarget);
+    },
+  });
+  return new Proxy(exports, {
+    get: (target, name, receiver) => (name === "Miniflare" ? Miniflare : Reflect.get(target, name, receiver)),
+  });
+}
+
+// The handler of .js files runs for require() and for import of CommonJS alike, before anybody holds the exports.
+const load = Module._extensions?.[".js"];
+if (ROOST && load) {
+  Module._extensions[".js"] = function (module, filename) {
+    load.apply(this, arguments);
+    if (MINIFLARE.test(filename)) module.exports = patched(module.exports);
+  };
+}

@@ -1,0 +1,114 @@
+"""The Worker project in a folder: its configuration file, the environment chosen in it, what that says.
+
+Rules as wrangler 4 has them (``workers-utils/src/config``): which file is found, what an environment inherits.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from wrangler_compat.jsonc import parse_jsonc
+
+_NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
+_OWN = {"ai", "vars"}  # of those that roost reads, what an environment does not inherit
+
+
+class ProjectError(ValueError):
+    """A project that can't be run; one sentence says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project as one of its environments has it. ``notes``: what its owner should know before it runs."""
+
+    config: Path
+    environment: str | None
+    settings: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The configuration's folder, which its paths are relative to."""
+        return self.config.parent
+
+    @property
+    def main(self) -> Path | None:
+        """The Worker's entry, ``None`` for a project of static assets alone."""
+        main = self.settings.get("main")
+        return (self.folder / str(main)).resolve() if main else None
+
+    @property
+    def ai_binding(self) -> str | None:
+        """The name under which the Worker has the AI binding in its ``env``."""
+        ai = self.settings.get("ai")
+        return str(ai.get("binding", "AI")) if isinstance(ai, Mapping) else None
+
+    def variables(self) -> dict[str, Any]:
+        """``vars``, and over them ``.dev.vars.<environment>`` or else ``.dev.vars``, or else the ``.env`` files."""
+        return {**(self.settings.get("vars") or {}), **self._local_variables()}
+
+    def _local_variables(self) -> dict[str, str]:
+        suffix = f".{self.environment}" if self.environment else None
+        for name in ([f".dev.vars{suffix}"] if suffix else []) + [".dev.vars"]:
+            if (self.folder / name).is_file():
+                return _read_dotenv(self.folder / name)
+        found: dict[str, str] = {}
+        for name in (".env", ".env.local", *((f".env{suffix}", f".env{suffix}.local") if suffix else ())):
+            found |= _read_dotenv(self.folder / name)
+        return found
+
+
+def open_project(start: Path, config: Path | None = None, environment: str | None = None) -> Project:
+    """The project of ``config``, or of the file found from ``start`` upwards; raises :class:`ProjectError`."""
+    path = config.resolve() if config else _find(start.resolve())
+    document = _read(path)
+    sections = document.get("env") or {}
+    notes = []
+    settings = {name: value for name, value in document.items() if name != "env"}
+    if environment:
+        if sections and environment not in sections:
+            raise ProjectError(f'{path.name} has no environment "{environment}": it has {", ".join(sections)}')
+        chosen = sections.get(environment) or {}
+        settings = {**{name: value for name, value in settings.items() if name not in _OWN}, **chosen}
+        if "ai" in document and "ai" not in chosen:
+            notes.append(
+                f'"ai" stands at the top level of {path.name} but not in env.{environment}, which does not inherit it: '
+                "the Worker will have no AI binding"
+            )
+    if "ai" not in document and "ai" not in settings:
+        notes.append(f'{path.name} has no AI binding: add "ai": {{"binding": "AI"}}')
+    ai = settings.get("ai")
+    if isinstance(ai, Mapping) and ai.get("remote") is False:
+        notes.append('"ai" has "remote": false, which newer wranglers refuse: leave it out')
+    return Project(path, environment, settings, notes)
+
+
+def _find(start: Path) -> Path:
+    for name in _NAMES:
+        for folder in (start, *start.parents):
+            if (folder / name).is_file():
+                return folder / name
+    raise ProjectError(f"no wrangler.jsonc, wrangler.json or wrangler.toml in {start} or above it")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text) if path.suffix == ".toml" else parse_jsonc(text)
+    except OSError as error:
+        raise ProjectError(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ProjectError(f"{path.name}: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("env", {}), dict):
+        raise ProjectError(f"{path.name}: expected a table of settings")
+    return document
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    return {name: value for name, value in dotenv_values(path).items() if value is not None}
