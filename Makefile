@@ -4,13 +4,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+NODE := tests/wrangler_compat/node
 # onnxruntime-gpu where an NVIDIA driver answers, onnxruntime elsewhere: never both in one environment.
 EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test setup check dev agreement speed docker-dry-run clean
+.PHONY: demo test setup check dev node-packages agreement speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -18,7 +19,7 @@ demo: setup
 setup: .venv/.installed
 	@$(BIN)/roost pull --stand-in >/dev/null
 
-test: check
+test: check node-packages
 	$(BIN)/pytest
 
 check: dev setup
@@ -28,6 +29,14 @@ check: dev setup
 	$(BIN)/lint-imports --no-cache
 
 dev: .venv/.dev-installed
+
+# The packages of JavaScript Workers' tools, where npm is: wrangler, workerd, vitest. Without them their tests are skipped.
+node-packages:
+	@if ! command -v npm >/dev/null; then echo "no npm here: the tests of JavaScript Workers are skipped"; \
+	elif ! cmp -s $(NODE)/package-lock.json $(NODE)/node_modules/.installed; then \
+		echo "adding wrangler, workerd and vitest to $(NODE) (800 MB, once)"; \
+		(cd $(NODE) && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error) \
+		&& cp $(NODE)/package-lock.json $(NODE)/node_modules/.installed; fi
 
 agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
 	@tests/benchmarks/with_peers.sh agreement
@@ -39,7 +48,7 @@ docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines w
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(NODE)/node_modules .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'

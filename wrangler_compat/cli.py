@@ -90,6 +90,7 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 @click.option(
     "--keep-alive", default=300.0, show_default=True, help="Seconds until an idle model is unloaded; 0 for never."
 )
+@click.option("--tls", is_flag=True, help="Also serve TLS on 127.0.0.1:443, for roost env --no-preload.")
 @one_line_errors
 def serve(**options: Any) -> None:
     """Open the AI doors: REST under /client/v4, the binding's wire at /run."""
