@@ -11,7 +11,7 @@ NODE := tests/wrangler_compat/node
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test node test-export setup check dev agreement perplexity speed docker-dry-run clean
+.PHONY: demo test test-js test-export setup check dev node-packages agreement perplexity speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -19,8 +19,11 @@ demo: setup
 setup: .venv/.installed
 	@$(BIN)/roost pull --stand-in >/dev/null
 
-test: check node
+test: check
 	$(BIN)/pytest
+
+test-js: dev setup node-packages ## JavaScript Workers on the real wrangler, workerd and vitest (800 MB of npm packages, ten minutes)
+	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py
 
 test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
@@ -33,9 +36,13 @@ check: dev setup
 
 dev: .venv/.dev-installed
 
-# The real packages for the tests of JavaScript Workers; without npm those tests skip and say so.
-node:
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.installed; fi
+# The packages of JavaScript Workers' tools, where npm is: wrangler, workerd, vitest. Without them their tests are skipped.
+node-packages:
+	@if ! command -v npm >/dev/null; then echo "no npm here: the tests of JavaScript Workers are skipped"; \
+	elif ! cmp -s $(NODE)/package-lock.json $(NODE)/node_modules/.installed; then \
+		echo "adding wrangler, workerd and vitest to $(NODE) (800 MB, once)"; \
+		(cd $(NODE) && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error) \
+		&& cp $(NODE)/package-lock.json $(NODE)/node_modules/.installed; fi
 
 agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
 	@tests/benchmarks/with_peers.sh agreement
@@ -50,7 +57,7 @@ docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines w
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-	rm -rf .venv .venv-peers .venv-export .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(NODE)/node_modules .venv .venv-peers .venv-export .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'
@@ -58,11 +65,6 @@ clean:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) --editable '.[$(EXTRA)]' || { $(OFFLINE); }
 	@touch $@
-
-$(NODE)/node_modules/.installed: $(NODE)/package-lock.json
-	@echo "fetching wrangler, workerd and vitest for the tests (once)"
-	@cd $(NODE) && npm install --no-save --silent --no-audit --no-fund && touch node_modules/.installed || \
-		echo "npm can't fetch them: the tests of JavaScript Workers will skip" >&2
 
 .venv/.dev-installed: .venv/.installed
 	@echo "adding the test tools to .venv"

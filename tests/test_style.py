@@ -12,7 +12,8 @@ PACKAGES = ("catalog", "runtime", "worker", "wrangler_compat", "examples", "test
 
 def sources() -> Iterator[tuple[Path, str]]:
     for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+        ours = (path for path in (ROOT / package).rglob("*.py") if "node_modules" not in path.parts)
+        for path in sorted(ours):
             yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -46,15 +48,31 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A second listening socket, for TLS, with its certificate and private key in PEM files."""
+
+    listener: socket.socket
+    certificate: Path
+    key: Path
+
+
 async def serve_until(
-    app: Starlette, listener: socket.socket, stop: asyncio.Event, ready: Callable[[], None] | None = None
+    app: Starlette,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    ready: Callable[[], None] | None = None,
+    tls: Tls | None = None,
 ) -> None:
     """Serve ``app`` on ``listener`` until ``stop`` is set and running requests have ended or used up their grace.
 
-    The socket is hypercorn's from here on, which closes it.
+    The sockets are hypercorn's from here on, which closes them.
     """
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
+    if tls is not None:
+        config.insecure_bind, config.bind = config.bind, [f"fd://{tls.listener.detach()}"]
+        config.certfile, config.keyfile = str(tls.certificate), str(tls.key)
     config.include_server_header = False
     config.graceful_timeout = GRACE
     config.shutdown_timeout = GRACE

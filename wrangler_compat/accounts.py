@@ -7,12 +7,13 @@ with wrangler 3.114 to 4.164 (``dev/create-worker-preview.ts``). Any credentials
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from worker.guard import PREVIEW_HEADER, given_token
+from worker.guard import PREVIEW_HEADER, TOKEN_PARAMETER, given_token
 from wrangler_compat.rest import success_envelope
 
 ACCOUNT = "0" * 31 + "1"
@@ -88,7 +89,8 @@ async def _none(_request: Request) -> Response:
 
 
 async def _session(request: Request) -> Response:
-    url = f"{_here(request)}/cdn-cgi/local/preview/exchange"
+    query = urlencode({TOKEN_PARAMETER: _carried(request)})  # wrangler sends no header there
+    url = f"{_here(request)}/cdn-cgi/local/preview/exchange?{query}"
     return JSONResponse(success_envelope({"token": _carried(request), "exchange_url": url}))
 
 
@@ -99,7 +101,7 @@ async def _exchange(request: Request) -> Response:
     return JSONResponse(
         {
             "token": _carried(request),
-            "prewarm": f"{here}/cdn-cgi/local/preview/prewarm",
+            "prewarm": f"{here}/cdn-cgi/local/preview/prewarm?{request.url.query}",
             "inspector_websocket": f"{inspector}/",
         }
     )

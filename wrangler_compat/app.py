@@ -37,7 +37,7 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
 
 async def _no_route(request: Request, refusal: Exception) -> Response:
     """What Cloudflare's edge says of a wrong method, of a wrong path within the API, and of one elsewhere."""
-    path = request.url.path
+    path = request.scope.get(CARRIED, request.url.path)
     if isinstance(refusal, HTTPException) and refusal.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         error = AiError.of(WrongMethod(f"{request.method} not supported for requested URI."))
     elif path.startswith(_API):

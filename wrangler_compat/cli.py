@@ -107,6 +107,7 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
     metavar="GB",
     help="What loaded weights may take together; idle models make room. Default: half of this machine's memory.",
 )
+@click.option("--tls", is_flag=True, help="Also serve TLS on 127.0.0.1:443, for roost env --no-preload.")
 @_deterministic
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors

@@ -12,6 +12,7 @@ import click
 from runtime.artifacts import ArtifactStore
 from runtime.errors import NoWeights
 from wrangler_compat import serving, tool_env
+from wrangler_compat.authority import authority_file
 from wrangler_compat.dev import DevOptions
 from wrangler_compat.dev import dev as run_dev
 from wrangler_compat.one_line import one_line_errors
@@ -68,7 +69,7 @@ def env(url: str | None, token: str | None, shell: str, *, as_json: bool, no_pre
         if running is None:
             raise NoWeights("no roost is running here: type roost serve, or give --url")
         url, token = running.url, running.token
-    authority = serving.authority_file(store)
+    authority = authority_file(serving.tls_folder(store))
     variables = tool_env.tool_environment(
         url.rstrip("/"),
         token,

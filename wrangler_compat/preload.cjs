@@ -33,6 +33,12 @@ function redirect(options, seen = new WeakSet(), depth = 0) {
   }
 }
 
+// wrangler 4.86 never ends after x or Ctrl-C in a project with a remote binding: its open terminal keeps it alive.
+const running = new Set();
+function letGo() {
+  if (process.stdin.isTTY && /wrangler/.test(process.argv[1] ?? "")) process.stdin.unref();
+}
+
 function patched(exports) {
   const Original = exports?.Miniflare;
   if (typeof Original !== "function") return exports;
@@ -41,10 +47,18 @@ function patched(exports) {
     redirect(options);
     return setOptions.call(this, options);
   };
+  const dispose = Original.prototype.dispose;
+  Original.prototype.dispose = async function () {
+    await dispose.call(this);
+    running.delete(this);
+    if (running.size === 0) letGo();
+  };
   const Miniflare = new Proxy(Original, {
     construct(target, args, newTarget) {
       redirect(args[0]);
-      return Reflect.construct(target, args, newTarget === Miniflare ? target : newTarget);
+      const miniflare = Reflect.construct(target, args, newTarget === Miniflare ? target : newTarget);
+      running.add(miniflare);
+      return miniflare;
     },
   });
   return new Proxy(exports, {

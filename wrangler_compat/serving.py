@@ -34,6 +34,7 @@ from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS
 from worker.server import bind, serve_until, url_of
 from wrangler_compat.app import create_app
+from wrangler_compat.authority import listen_tls
 from wrangler_compat.running import Running, announced, find_running
 from wrangler_compat.terminal import progress, table
 
@@ -84,6 +85,7 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
         config=EngineConfig(deterministic=options.deterministic, debug=options.debug),
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
+    tls = listen_tls(tls_folder(store)) if options.tls else None
     fetch_stand_in(allowed=not (options.no_stand_in or options.offline))
     url, stop = url_of(listener), asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -92,7 +94,7 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     app = create_app(AI(catalog=catalog, pool=pool), hosts=hosts, token=options.token)
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
-            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, options.device))
+            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, options.device), tls)
             return 0
         return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, options.device))
 
@@ -322,11 +324,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def tls_folder(store: ArtifactStore) -> Path:
+    """Where the authority of ``--tls`` is kept."""
+    return store.root / "tls"
+
+
 def run_folder(store: ArtifactStore) -> Path:
     """Where running roosts leave word of themselves."""
     return store.root / "running"
-
-
-def authority_file(store: ArtifactStore) -> Path:
-    """The certificate of the authority that signs roost's own for ``--tls``."""
-    return store.root / "tls" / "authority.pem"

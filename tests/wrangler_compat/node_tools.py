@@ -133,12 +133,21 @@ def wrangler_dev(
     projects: Path, roost: str, package: str, node: str | Path | None = NODE, *, preload: bool = True
 ) -> Iterator[Worker]:
     """``wrangler dev`` of an npm package, started by hand in the environment of ``roost env``."""
+    environment = environment_for(roost, preload=preload)
+    with wrangler_by_hand(projects / "worker", environment, package, node) as worker:
+        yield Worker(worker.url, roost)
+
+
+@contextmanager
+def wrangler_by_hand(
+    folder: Path, environment: dict[str, str], package: str, node: str | Path | None = NODE
+) -> Iterator[Worker]:
+    """The same in any environment."""
     port, entry = free_port(), MODULES / package / "bin/wrangler.js"
     command = [str(node), str(entry), "dev", "--port", str(port), "--inspector-port", str(free_port())]
-    environment = environment_for(roost, preload=preload)
-    with tool(command, projects / "worker", environment) as started:
+    with tool(command, folder, environment) as started:
         started.wait_for(r"Ready on http")
-        yield Worker(f"http://127.0.0.1:{port}", roost)
+        yield Worker(f"http://127.0.0.1:{port}", environment["ROOST_URL"])
 
 
 @contextmanager

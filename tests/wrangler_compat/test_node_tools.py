@@ -27,11 +27,14 @@ from tests.wrangler_compat.node_tools import (
     needs_new_node,
     needs_node,
     roost_dev,
+    tool,
+    wrangler_by_hand,
     wrangler_dev,
 )
 from worker import AI
+from worker.server import bind
 from wrangler_compat.app import create_app
-from wrangler_compat.marked import MARK
+from wrangler_compat.marked import MARK, end_marked
 
 pytestmark = [pytest.mark.weights, needs_node]
 
@@ -78,16 +81,19 @@ def test_the_terminal_is_wranglers_own(projects: Path, key: bytes) -> None:
         start_new_session=True,
     ) as process:
         os.close(theirs)
-        shown = read_until(ours, b"Ready on http://local")
-        shown += b"" if b"open a browser" in shown else read_until(ours, b"open a browser")
-        processes = psutil.Process(process.pid).children(recursive=True)
-        os.write(ours, key)
-        drain(ours)
-        process.wait(30)
+        try:
+            assert b"open a browser" in read_until(ours, b"[wrangler:info]")
+            processes = psutil.Process(process.pid).children(recursive=True)
+            os.write(ours, key)
+            drain(ours)
+            process.wait(30)
+        finally:
+            process.kill()
     assert gone(processes)
 
 
 def read_until(terminal: int, words: bytes) -> bytes:
+    """What the terminal shows until ``words``; the test's own timeout is the limit."""
     shown = b""
     while words not in shown:
         shown += os.read(terminal, 4096)
@@ -123,13 +129,10 @@ def test_vars_and_dev_vars_reach_the_worker(projects: Path, engine: str) -> None
 
 
 def test_an_environment_without_ai_is_told_of(projects: Path) -> None:
-    with roost_dev(
-        projects / "worker", "--env", "bare", "--", "--log-level", "warn", "--show-interactive-dev-session"
-    ) as (
-        tool,
-        _,
-    ):
+    more = ["--", "--show-interactive-dev-session=false"]  # what is after -- is for wrangler
+    with roost_dev(projects / "worker", "--env", "bare", *more) as (tool, worker):
         assert tool.wait_for("note: .* env.bare, which does not inherit it")
+        assert httpx.get(f"{worker.url}/vars").json()["ai"] == "undefined"
 
 
 @pytest.fixture
@@ -140,13 +143,7 @@ def guarded() -> Iterator[str]:
 
 def test_a_roost_that_asks_for_a_token_gets_it_from_its_tools(projects: Path, guarded: str) -> None:
     environment = environment_for(guarded, token=TOKEN)
-    script = """
-      import { getPlatformProxy } from "wrangler";
-      const { env, dispose } = await getPlatformProxy({ configPath: "worker/wrangler.jsonc", persist: false });
-      console.log(JSON.stringify(await env.AI.models()));
-      await dispose();
-    """
-    command = [str(NODE), "--input-type=module", "-e", script]
+    command = [str(NODE), "list_models.mjs"]
     said = subprocess.run(
         command, cwd=projects, env=environment, capture_output=True, text=True, timeout=60, check=True
     )
@@ -155,9 +152,8 @@ def test_a_roost_that_asks_for_a_token_gets_it_from_its_tools(projects: Path, gu
 
 def test_the_vitest_pool_runs_the_table(projects: Path, url: str) -> None:
     command = [str(NODE), str(MODULES / "vitest/vitest.mjs"), "run", "--root", "pool", "--reporter", "verbose"]
-    said = subprocess.run(
-        command, cwd=projects, env=environment_for(url), capture_output=True, text=True, timeout=100, check=False
-    )
+    environment = environment_for(url)
+    said = subprocess.run(command, cwd=projects, env=environment, capture_output=True, text=True, timeout=100)
     assert said.returncode == 0, said.stdout + said.stderr
     assert "9 passed" in said.stdout
 
@@ -183,7 +179,7 @@ def test_wranglers_own_commands_see_roost(
     listed = json.loads(wrangler(*listing))
     assert [model["name"] for model in listed] == [MODEL]
     assert "roost (this machine)" in wrangler("whoami")
-    if package != "wrangler-3":
+    if package == "wrangler-newest":
         assert '"prompt"' in wrangler("ai", "models", "schema", MODEL)
 
 
@@ -213,6 +209,30 @@ def test_everything_else_of_the_binding_works_in_a_worker(projects: Path, url: s
     assert rpc["message"]
 
 
+def may_bind_443() -> bool:
+    try:
+        bind("127.0.0.1", 443).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not may_bind_443(), reason="needs port 443 of the loopback address, which is free to root alone")
+@pytest.mark.parametrize(
+    ("package", "node"), [("wrangler", NODE), pytest.param("wrangler-newest", NEW_NODE, marks=needs_new_node)]
+)
+def test_wrangler_needs_no_preload_where_port_443_is_ours(projects: Path, package: str, node: str | Path) -> None:
+    with tool([ROOST, "serve", "--offline", "--port", "0", "--tls"], projects) as serving:
+        url = serving.wait_for(r"^Ready on (\S+)")
+        listed = subprocess.run([ROOST, "env", "--no-preload", "--json"], capture_output=True, text=True, check=True)
+        variables = json.loads(listed.stdout)
+        assert variables["CLOUDFLARE_API_BASE_URL"].startswith(url)
+        with wrangler_by_hand(projects / "worker", {**QUIET, **variables}, package, node) as worker:
+            answer = httpx.post(f"{worker.url}/run", json={"inputs": GREEDY}, timeout=60).json()
+            assert answer["ok"]["response"]
+        assert serving.end() == 0
+
+
 def test_the_environment_reaches_the_tools_through_a_shell(url: str) -> None:
     script = f'eval "$({ROOST} env --url {url})"; echo "$CLOUDFLARE_API_BASE_URL"; {NODE} -e "console.log(1)"'
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
@@ -222,10 +242,8 @@ def test_the_environment_reaches_the_tools_through_a_shell(url: str) -> None:
 def test_a_second_keeper_round_ends_what_left_its_group() -> None:
     """A process in a session of its own, whose parent is dead, is found by its mark."""
     mark = f"test-{time.time_ns()}"
-    script = "sleep 100 & echo $!"
+    script = "sleep 100 >/dev/null & echo $!"
     said = subprocess.run(["setsid", "sh", "-c", script], env={**QUIET, MARK: mark}, stdout=subprocess.PIPE, timeout=5)
     orphan = psutil.Process(int(said.stdout))
-    from wrangler_compat.marked import end_marked
-
     end_marked(mark)
     assert gone([orphan])
