@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TypeAlias
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from runtime.config import SamplingParams
 from runtime.engine import Engine, Generation
 from runtime.errors import ContextTooLong, EngineFailed, Overloaded
+from runtime.scheduler import StepPlan
 from tests.models.arithmetic import VOCAB, continuation
 from tests.runtime.conftest import CAPACITY, PoisonedSession, StartEngine
 
@@ -356,10 +358,21 @@ def test_whatever_comes_and_goes_every_token_is_right(
 
 
 async def test_closing_fails_what_runs(start_engine: StartEngine) -> None:
-    engine = start_engine()
+    engine, closing = start_engine(), threading.Event()
+    session = engine._executor
+    run = session.run
+
+    def run_while_closing(plan: StepPlan) -> NDArray[np.float32]:
+        closing.wait()  # or the request might be over before anybody closes
+        return run(plan)
+
+    session.run = run_while_closing  # type: ignore[method-assign]
     reader = asyncio.create_task(read(submit(engine, [1], 120)))
-    await asyncio.sleep(0)
-    await asyncio.to_thread(engine.close)
+    ending = asyncio.create_task(asyncio.to_thread(engine.close))
+    while engine.open:
+        await asyncio.sleep(0.001)
+    closing.set()
+    await ending
     with pytest.raises(EngineFailed):
         await reader
     with pytest.raises(EngineFailed, match="closed"):
