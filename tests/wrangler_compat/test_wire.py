@@ -41,6 +41,7 @@ def run(http: httpx.Client, inputs: Any, model: str | None = MODEL, **more: Any)
 
 
 def test_a_result_comes_bare_as_json_to_the_letter(http: httpx.Client, rest: httpx.Client) -> None:
+    run(http, GREEDY)  # from here on its prompt is kept, which usage tells
     answer = run(http, GREEDY)
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == rest.post(f"/run/{MODEL}", json=GREEDY).json()["result"]
@@ -50,6 +51,7 @@ def test_a_result_comes_bare_as_json_to_the_letter(http: httpx.Client, rest: htt
 
 def test_a_stream_is_the_rest_doors(http: httpx.Client, rest: httpx.Client) -> None:
     asked = {**GREEDY, "stream": True}
+    run(http, asked)  # from here on its prompt is kept, which usage tells
     answer = run(http, asked)
     assert answer.headers["content-type"] == "text/event-stream"
     assert answer.content == rest.post(f"/run/{MODEL}", json=asked).content
