@@ -50,7 +50,7 @@ WAYS: dict[str, Callable[[Path, str], AbstractContextManager[Worker]]] = {
     "getPlatformProxy": platform_proxy,
     "miniflare": miniflare_api,
 }
-READS_ON = {"wrangler 3.114 without preload"}  # its Node proxy never notices that the Worker has left
+READS_ON = {"wrangler 3.114 without preload"}
 NO_SIGNAL = {
     "getPlatformProxy": "an AbortSignal can't pass from Node to its bindings",
     "wrangler 3.114": "its workerd knows no signal of AI.run",
@@ -115,22 +115,24 @@ def test_models_are_listed(worker: Worker) -> None:
 
 def test_the_first_chunk_is_there_while_the_engine_still_generates(worker: Worker, way: str) -> None:
     before = generated(worker)
-    with httpx.stream(
-        "POST", f"{worker.url}/run", json={"inputs": {**ENDLESS, "stream": True}}, timeout=60
-    ) as response:
+    inputs = {**ENDLESS, "stream": True, "max_tokens": 200 if way in READS_ON else 3000}
+    with httpx.stream("POST", f"{worker.url}/run", json={"inputs": inputs}, timeout=60) as response:
         pieces = response.iter_bytes()  # httpx hangs up when this is dropped
         assert next(pieces).startswith(b"data: ")
         computing_at(worker.roost)
-    stopped_soon(worker, way, before)  # the browser has left
+    if way not in READS_ON:
+        stopped_soon(worker, before)  # the browser has left
 
 
 @pytest.mark.parametrize("path", ["/first", "/abort-stream"], ids=["reader.cancel", "AbortSignal of a stream"])
 def test_a_worker_that_cancels_its_stream_stops_it(worker: Worker, way: str, path: str) -> None:
+    if way in READS_ON:
+        pytest.skip("its Node proxy never notices that the Worker has left")
     if "abort" in path and way in NO_SIGNAL:
         pytest.skip(NO_SIGNAL[way])
     before = generated(worker)
     asked(worker, path, {**ENDLESS, "stream": True})
-    stopped_soon(worker, way, before)
+    stopped_soon(worker, before)
 
 
 def test_a_worker_that_aborts_its_call_stops_it(worker: Worker, way: str) -> None:
@@ -138,7 +140,7 @@ def test_a_worker_that_aborts_its_call_stops_it(worker: Worker, way: str) -> Non
         pytest.skip(NO_SIGNAL[way])
     before = generated(worker)
     assert "message" in asked(worker, "/abort-answer", ENDLESS).json()
-    stopped_soon(worker, way, before)
+    stopped_soon(worker, before)
 
 
 def generated(worker: Worker) -> int:
@@ -147,9 +149,7 @@ def generated(worker: Worker) -> int:
     return int(idle_at(worker.roost)["generated_tokens"])
 
 
-def stopped_soon(worker: Worker, way: str, before: int) -> None:
-    if way in READS_ON:
-        return
+def stopped_soon(worker: Worker, before: int) -> None:
     left = time.monotonic()
     row = idle_at(worker.roost)
     assert time.monotonic() - left < SOON
