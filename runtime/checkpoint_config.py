@@ -249,4 +249,31 @@ def _longrope(plain: _Rope, config: CheckpointConfig, scaling: Mapping[str, Any]
     return _Rope(plain.theta, plain.dim, min(original, plain.context), short, float(scale))
 
 
-_SCALINGS = {"linear": _linear, "llama3": _llama3, "longrope": _longrope}
+def _yarn(plain: _Rope, _config: CheckpointConfig, scaling: Mapping[str, Any]) -> _Rope:
+    """Slow pairs are slowed by the factor, quick ones left, those between blended (arXiv:2309.00071)."""
+    factor = float(scaling["factor"])
+    original = int(scaling.get("original_max_position_embeddings") or plain.context)
+    slowest = original / (2 * math.pi)  # turns of a pair of frequency 1 over the original context
+    bounds = []
+    for name, otherwise in (("beta_fast", 32), ("beta_slow", 1)):  # turns from which, to which pairs are blended
+        turns = float(scaling.get(name) or otherwise)
+        bounds.append(plain.dim * math.log(slowest / turns) / (2 * math.log(plain.theta)))
+    low, high = (math.floor(bounds[0]), math.ceil(bounds[1])) if scaling.get("truncate", True) else bounds
+    low, high = max(low, 0), min(high, plain.dim - 1)
+    slowed = np.clip((np.arange(plain.dim // 2) - low) / (high - low or 0.001), 0, 1)
+    factors = 1 / (slowed / factor + 1 - slowed)
+    context = max(plain.context, int(original * factor))
+    return _Rope(plain.theta, plain.dim, context, tuple(factors.tolist()), _yarn_scale(factor, scaling))
+
+
+def _yarn_scale(factor: float, scaling: Mapping[str, Any]) -> float:
+    def grown(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
+
+    if (stated := scaling.get("attention_factor")) is not None:
+        return float(stated)
+    mscale, of_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    return grown(float(mscale)) / grown(float(of_all)) if mscale and of_all else grown(1.0)
+
+
+_SCALINGS = {"linear": _linear, "llama3": _llama3, "longrope": _longrope, "yarn": _yarn}

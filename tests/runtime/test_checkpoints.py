@@ -104,13 +104,13 @@ def test_greedy_tokens_of_a_ragged_batch(session: DecoderSession, reference: Ref
     [
         *((name, {"window": WINDOW + 1}) for name in ("mistral", "qwen2_window", "gemma2", "phi3")),
         *((name, {"full_layers": ()}) for name in ("qwen2_window", "gemma2")),
-        *((name, {"rope_factors": ()}) for name in ("llama3", "phi3_longrope")),
+        *((name, {"rope_factors": ()}) for name in ("llama3", "phi3_longrope", "qwen2_yarn")),
         *((name, {"activation": "silu"}) for name in ("gemma", "gemma2")),
         *((name, {"embedding_scale": 1.0}) for name in ("gemma", "gemma2")),
         ("gemma2", {"attention_scale": None}),
         ("gemma2", {"attention_softcap": 0.0}),
         ("gemma2", {"logit_softcap": 0.0}),
-        ("phi3_longrope", {"rope_scale": 1.0}),
+        *((name, {"rope_scale": 1.0}) for name in ("phi3_longrope", "qwen2_yarn")),
     ],
 )
 def test_the_references_tell_every_constant(name: str, change: dict[str, Any], tmp_path: Path) -> None:
@@ -154,7 +154,10 @@ def altered(folder: Path, **changes: Any) -> Path:
     [
         ({"architectures": ["FalconForCausalLM"]}, "the architecture FalconForCausalLM isn't served; Llama, Mistral"),
         ({"architectures": None, "model_type": "mamba"}, "the architecture mamba isn't served"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "the rope scaling yarn isn't served; linear, llama3"),
+        (
+            {"rope_scaling": {"rope_type": "dynamic", "factor": 4}},
+            "the rope scaling dynamic isn't served; linear, llama3",
+        ),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4}}, "rope scaling llama3 lacks or misstates 'low_freq"),
         ({"hidden_act": "relu"}, "the activation relu isn't served"),
         ({"num_hidden_layers": None}, r"config\.json lacks num_hidden_layers"),
