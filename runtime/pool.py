@@ -55,10 +55,15 @@ class LoadedModel:
     names: set[str] = field(default_factory=set)
 
     @property
+    def busy(self) -> bool:
+        """Whether a request runs or waits."""
+        stats = self.engine.stats()
+        return bool(stats.running or stats.waiting)
+
+    @property
     def idle(self) -> bool:
         """Whether no request runs or waits, nor is about to: it wasn't handed out a moment ago."""
-        stats = self.engine.stats()
-        return not stats.running and not stats.waiting and self.idle_seconds > _MOMENT
+        return not self.busy and self.idle_seconds > _MOMENT
 
     @property
     def idle_seconds(self) -> float:
@@ -141,9 +146,9 @@ class Pool:
         """
         now = time.monotonic()
         for loaded in self.loaded():
-            if not loaded.idle:
+            if loaded.busy:
                 loaded.used_at = now
-            elif loaded.used_at < now - (self._keep_alive or math.inf) or self._is_replaced(loaded):
+            elif loaded.idle and (self._is_old(loaded) or self._is_replaced(loaded)):
                 self._unload(loaded)
 
     async def watch(self) -> None:
@@ -159,6 +164,9 @@ class Pool:
         for model in models:
             if model.exception() is None:  # waits for a load to end
                 model.result().engine.close()
+
+    def _is_old(self, loaded: LoadedModel) -> bool:
+        return loaded.idle_seconds > (self._keep_alive or math.inf)
 
     def _is_replaced(self, loaded: LoadedModel) -> bool:
         """Whether other weights, or none, now lie where these were loaded from."""
