@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.server import bind
 from wrangler_compat.tool_env import tool_environment
 
 NODE_TESTS = Path(__file__).parent / "node"
@@ -148,6 +150,27 @@ def wrangler_by_hand(
     with tool(command, folder, environment) as started:
         started.wait_for(r"Ready on http")
         yield Worker(f"http://127.0.0.1:{port}", environment["ROOST_URL"])
+
+
+@contextmanager
+def wrangler_over_tls(projects: Path, package: str, node: str | Path | None = NODE) -> Iterator[Worker]:
+    """The same without the preload: in the variables of ``roost env --no-preload``, for a ``roost serve --tls``."""
+    with tool([ROOST, "serve", "--offline", "--port", "0", "--tls"], projects) as serving:
+        url = serving.wait_for(r"^Ready on (\S+)")
+        command = [ROOST, "env", "--no-preload", "--json", "--url", url]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        with wrangler_by_hand(projects / "worker", {**QUIET, **json.loads(printed)}, package, node) as worker:
+            yield worker
+        assert serving.end() == 0
+
+
+def may_bind_443() -> bool:
+    """Whether newer wranglers can do without the preload: their proxy calls this port, which may be root's alone."""
+    try:
+        bind("127.0.0.1", 443).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def test_workerds_configuration_says_all_that_the_project_does(tmp_path: Path) -
     written(folder / "src", "x.js", "export default {}")
     written(folder, ".dev.vars", "Q='say \"hi\" \\ é'")
     project = open_project(folder)
-    text = config_for(project, "127.0.0.1:1", "http://127.0.0.1:2", "a token", "2025-01-01")
+    text = config_for(project, "unix:/a", "http://127.0.0.1:2", "a token", "2025-01-01")
     assert 'moduleName = "cloudflare-internal:ai-api"' in text
     assert '(name = "MIND", wrapped' in text
     assert 'external = (address = "127.0.0.1:2"' in text
