@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wrangler_compat.authority import trusted_file
 from wrangler_compat.cli import main
 from wrangler_compat.jsonc import parse_jsonc
 from wrangler_compat.project import ProjectError, open_project
@@ -157,6 +158,19 @@ def test_without_preload_only_variables_remain(tmp_path: Path) -> None:
     authority = tmp_path / "a.pem"
     with_tls = tool_environment("http://h:1", None, {}, preload=False, authority=authority)
     assert with_tls["NODE_EXTRA_CA_CERTS"] == str(authority)
+
+
+def test_the_authority_is_trusted_beside_what_is_trusted_already(tmp_path: Path) -> None:
+    theirs = written(tmp_path / "theirs", "ca.pem", "THEIRS") / "ca.pem"
+    folder = tmp_path / "tls"
+    assert trusted_file(folder, str(theirs)) is None
+    authority = written(folder, "authority.pem", "OURS") / "authority.pem"
+    for none in (None, str(authority), str(tmp_path / "missing.pem")):
+        assert trusted_file(folder, none) == authority
+    both = trusted_file(folder, str(theirs))
+    assert both is not None
+    assert both.read_text() == "OURS\nTHEIRS"
+    assert trusted_file(folder, str(both)) == both
 
 
 def test_env_without_a_roost_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
