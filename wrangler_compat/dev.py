@@ -59,6 +59,8 @@ def _refuse_python(project: Project) -> None:
 
 
 def _notes_on(more: Sequence[str]) -> list[str]:
-    if {"--local", "-l"} & set(more):
-        return ["wrangler's --local switches the AI binding off: leave it out, nothing leaves this machine anyway"]
-    return []
+    notes = {
+        ("--local", "-l"): "--local switches the AI binding off: leave it out, nothing leaves this machine anyway",
+        ("--remote", "-r"): "--remote runs the Worker on Cloudflare's machines, which roost is not: leave it out",
+    }
+    return [f"wrangler's {note}" for names, note in notes.items() if {*names} & {*more}]

@@ -178,3 +178,13 @@ def test_env_without_a_roost_says_what_to_type(tmp_path: Path, monkeypatch: pyte
     assert "type roost serve" in CliRunner().invoke(main, ["env"]).stderr
     printed = CliRunner().invoke(main, ["env", "--url", "http://h:1/", "--json"]).stdout
     assert json.loads(printed)["CLOUDFLARE_API_BASE_URL"] == "http://h:1/client/v4"
+
+
+def test_arguments_of_wrangler_that_switch_roost_off_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(written(tmp_path, "wrangler.toml", "[ai]"))
+    monkeypatch.setenv("PATH", "")  # there is no wrangler, so nothing starts
+    said = CliRunner().invoke(main, ["dev", "--", "--local", "-r"]).stderr
+    assert "--local switches the AI binding off" in said
+    assert "--remote runs the Worker on Cloudflare's machines" in said
