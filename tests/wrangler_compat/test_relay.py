@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,24 +22,36 @@ LONG = b"0123456789" * 500_000
 async def client_of(serve: Serve) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection through the relay to a server on a Unix socket."""
     ready = asyncio.Event()
+
+    async def serve_clients(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1):  # the relay itself connects and sends nothing, to see whether somebody is there
+            await serve(reader, writer)
+        await closed(writer)
+
     with TemporaryDirectory() as folder, bind("127.0.0.1", 0) as listener:  # pytest's own folders have too long a path
         door, address = Path(folder) / "door", listener.getsockname()
         relaying = asyncio.create_task(relay(listener, door, ready.set))
         await asyncio.sleep(0)
-        async with await asyncio.start_unix_server(serve, door):
+        async with await asyncio.start_unix_server(serve_clients, door):
             await ready.wait()
             reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"!")
             try:
                 yield reader, writer
             finally:
-                writer.close()
+                await closed(writer)
                 relaying.cancel()
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(await reader.readexactly(len(LONG)))
     await writer.drain()
-    writer.close()
 
 
 async def test_both_ways_are_passed_on_to_the_last_byte() -> None:
@@ -58,7 +70,6 @@ async def test_the_server_hears_at_once_that_the_client_has_left(leave: str) -> 
         poll = select.poll()
         poll.register(writer.get_extra_info("socket").fileno(), 0)
         hung_up.set_result(await asyncio.to_thread(poll.poll, 10_000))
-        writer.close()
 
     async with client_of(wait) as (reader, writer):
         assert await reader.readexactly(5) == b"hello"
