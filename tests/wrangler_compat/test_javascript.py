@@ -1,7 +1,6 @@
 """One table of cases through every way in which a JavaScript Worker reaches roost, with the real packages from npm."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.worker.asking import ENDLESS, FAR_BELOW, GREEDY, MODEL
-from tests.worker.live import computing_at, idle_at
+from tests.worker.asking import ENDLESS, GREEDY, MODEL
+from tests.worker.live import computing_at, idle_at, ps
 from tests.wrangler_compat.node_tools import (
     NEW_NODE,
     NODE_TESTS,
@@ -32,7 +31,8 @@ pytestmark = [pytest.mark.weights, needs_node]
 CASES: list[dict[str, Any]] = json.loads((NODE_TESTS / "cases.json").read_text(encoding="utf-8"))
 ANSWERED = [case for case in CASES if "error" not in case]
 REFUSED = [case for case in CASES if "error" in case]
-SOON = 1.0  # seconds from a cancellation to an idle engine, as issue 5 asks
+A_SECOND = 300
+"""Tokens after a cancellation: more than the stand-in makes in a second, which is the promise, and nothing of 3000."""
 
 
 @contextmanager
@@ -125,14 +125,14 @@ def test_models_are_listed(worker: Worker) -> None:
 
 
 def test_the_first_chunk_is_there_while_the_engine_still_generates(worker: Worker, way: str) -> None:
-    before = generated(worker)
+    warmed(worker)
     inputs = {**ENDLESS, "stream": True, "max_tokens": 200 if way in READS_ON else 3000}
     with httpx.stream("POST", f"{worker.url}/run", json={"inputs": inputs}, timeout=60) as response:
         pieces = response.iter_bytes()  # httpx hangs up when this is dropped
         assert next(pieces).startswith(b"data: ")
         computing_at(worker.roost)
     if way not in READS_ON:
-        stopped_soon(worker, before)  # the browser has left
+        stopped_soon(worker)  # the browser has left
 
 
 @pytest.mark.parametrize("path", ["/first", "/abort-stream"], ids=["reader.cancel", "AbortSignal of a stream"])
@@ -141,17 +141,17 @@ def test_a_worker_that_cancels_its_stream_stops_it(worker: Worker, way: str, pat
         pytest.skip("its Node proxy never notices that the Worker has left")
     if "abort" in path and way in NO_SIGNAL:
         pytest.skip(NO_SIGNAL[way])
-    before = generated(worker)
+    warmed(worker)
     asked(worker, path, {**ENDLESS, "stream": True})
-    stopped_soon(worker, before)
+    stopped_soon(worker)
 
 
 def test_a_worker_that_aborts_its_call_stops_it(worker: Worker, way: str) -> None:
     if reason := (NO_SIGNAL | HANGS_UP_UNHEARD).get(way):
         pytest.skip(reason)
-    before = generated(worker)
+    warmed(worker)
     assert "message" in asked(worker, "/abort-answer", ENDLESS).json()
-    stopped_soon(worker, before)
+    stopped_soon(worker)
 
 
 def test_everything_else_of_the_binding_works(worker: Worker, way: str) -> None:
@@ -190,14 +190,12 @@ def test_calls_over_javascript_rpc_are_refused_with_a_sentence(worker: Worker, w
     assert said["websearch"]["message"].startswith(known)
 
 
-def generated(worker: Worker) -> int:
-    """Tokens generated until now, by a model that is loaded."""
+def warmed(worker: Worker) -> None:
+    """The model is loaded, and computes nothing."""
     asked(worker, "/run", {"inputs": GREEDY})
-    return int(idle_at(worker.roost)["generated_tokens"])
+    idle_at(worker.roost)
 
 
-def stopped_soon(worker: Worker, before: int) -> None:
-    left = time.monotonic()
-    row = idle_at(worker.roost)
-    assert time.monotonic() - left < SOON
-    assert row["generated_tokens"] - before < FAR_BELOW
+def stopped_soon(worker: Worker) -> None:
+    left = ps(worker.roost)["generated_tokens"]
+    assert idle_at(worker.roost)["generated_tokens"] - left < A_SECOND
