@@ -19,11 +19,11 @@ demo: setup
 setup: .venv/.installed
 	@$(BIN)/roost pull --stand-in >/dev/null
 
-test: check
+test: check node-packages
 	$(BIN)/pytest
 
-test-js: dev setup node-packages ## JavaScript Workers on the real wrangler, workerd and vitest (800 MB of npm packages, ten minutes)
-	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py
+test-js: dev setup node-packages ## those of make test that need Node.js: Workers on the real wrangler, workerd and vitest
+	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py
 
 test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
@@ -39,13 +39,8 @@ check: dev setup
 
 dev: .venv/.dev-installed
 
-# The packages of JavaScript Workers' tools, where npm is: wrangler, workerd, vitest. Without them their tests are skipped.
 node-packages:
-	@if ! command -v npm >/dev/null; then echo "no npm here: the tests of JavaScript Workers are skipped"; \
-	elif ! cmp -s $(NODE)/package-lock.json $(NODE)/node_modules/.installed; then \
-		echo "adding wrangler, workerd and vitest to $(NODE) (800 MB, once)"; \
-		(cd $(NODE) && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error) \
-		&& cp $(NODE)/package-lock.json $(NODE)/node_modules/.installed; fi
+	@$(NODE)/install.sh
 
 agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
 	@tests/benchmarks/with_peers.sh benchmarks.agreement

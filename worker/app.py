@@ -95,12 +95,18 @@ async def _ps(request: Request) -> Response:
 
 
 class _Edge:
-    """What Cloudflare's edge adds: a ``cf-ray`` on every reply, and a log line in wrangler's form."""
+    """What Cloudflare's edge adds: a ``cf-ray`` on every reply, and a log line in wrangler's form.
+
+    A refused WebSocket says that its connection ends there, as hypercorn ends it: a client that keeps connections for
+    its next request would send that into nowhere.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            return await self._app(scope, receive, lambda message: _ending(message, send))
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started, status = time.perf_counter(), _CLIENT_LEFT
@@ -117,3 +123,9 @@ class _Edge:
         finally:
             took = (time.perf_counter() - started) * 1000
             _log.info("%s %s %d (%.0fms)", scope["method"], scope.get("roost.path", scope["path"]), status, took)
+
+
+async def _ending(message: Message, send: Send) -> None:
+    if message["type"] == "websocket.http.response.start":
+        MutableHeaders(scope=message)["connection"] = "close"
+    await send(message)

@@ -14,6 +14,7 @@ import trustme
 from worker.server import Tls, bind
 
 PORT = 443
+_AUTHORITY = "authority.pem"
 _NAMES = ("localhost", "127.0.0.1")
 
 
@@ -29,14 +30,24 @@ def listen_tls(folder: Path) -> Tls:
     return Tls(listener, certificate, key)
 
 
-def authority_file(folder: Path) -> Path:
-    """The authority's certificate, which callers must trust."""
-    return folder / "authority.pem"
+def trusted_file(folder: Path, inherited: str | None) -> Path | None:
+    """What callers must trust: the authority in ``folder``, and with it the file that they trust already.
+
+    ``None`` where there is no authority.
+    """
+    authority, both = folder / _AUTHORITY, folder / "trusted.pem"
+    if not authority.exists():
+        return None
+    theirs = Path(inherited) if inherited else authority
+    if theirs in (authority, both) or not theirs.is_file():
+        return both if theirs == both else authority
+    both.write_bytes(authority.read_bytes() + b"\n" + theirs.read_bytes())
+    return both
 
 
 def _authority(folder: Path) -> trustme.CA:
     """The authority kept in ``folder``: a shell that trusts it goes on doing so."""
-    path, key = authority_file(folder), folder / "authority-key.pem"
+    path, key = folder / _AUTHORITY, folder / "authority-key.pem"
     if path.exists() and key.exists():
         return trustme.CA.from_pem(path.read_bytes(), key.read_bytes())
     authority = trustme.CA(organization_name="roost, on this machine")

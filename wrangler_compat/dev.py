@@ -19,6 +19,8 @@ from wrangler_compat.wrangler import wrangler_dev
 
 _OTHER_CREDENTIALS = ("CLOUDFLARE_API_KEY", "CLOUDFLARE_EMAIL", "CF_API_TOKEN", "CF_ACCOUNT_ID", "CF_API_BASE_URL")
 
+_NPX = "this project has no wrangler of its own, so npx looks for one: npm install --save-dev wrangler brings it"
+
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
@@ -41,6 +43,8 @@ async def dev(options: DevOptions, doors: serving.ServeOptions) -> int:
     if options.engine == "workerd":
         return await serve_with_workerd(project, options.port, doors, options.more)
     command = wrangler_dev(project, options.port, options.config, options.more)
+    if Path(command[0]).stem == "npx":
+        click.echo(f"note: {_NPX}", err=True)
 
     async def beside(url: str, stop: asyncio.Event) -> int:
         kept = {name: value for name, value in os.environ.items() if name not in _OTHER_CREDENTIALS}
@@ -55,6 +59,8 @@ def _refuse_python(project: Project) -> None:
 
 
 def _notes_on(more: Sequence[str]) -> list[str]:
-    if {"--local", "-l"} & set(more):
-        return ["wrangler's --local switches the AI binding off: leave it out, nothing leaves this machine anyway"]
-    return []
+    notes = {
+        ("--local", "-l"): "--local switches the AI binding off: leave it out, nothing leaves this machine anyway",
+        ("--remote", "-r"): "--remote runs the Worker on Cloudflare's machines, which roost is not: leave it out",
+    }
+    return [f"wrangler's {note}" for names, note in notes.items() if {*names} & {*more}]

@@ -12,7 +12,7 @@ import click
 from runtime.artifacts import ArtifactStore
 from runtime.errors import NoWeights
 from wrangler_compat import serving, tool_env
-from wrangler_compat.authority import authority_file
+from wrangler_compat.authority import trusted_file
 from wrangler_compat.dev import DevOptions
 from wrangler_compat.dev import dev as run_dev
 from wrangler_compat.one_line import one_line_errors
@@ -69,12 +69,12 @@ def env(url: str | None, token: str | None, shell: str, *, as_json: bool, no_pre
         if running is None:
             raise NoWeights("no roost is running here: type roost serve, or give --url")
         url, token = running.url, running.token
-    authority = authority_file(serving.tls_folder(store))
+    authority = trusted_file(serving.tls_folder(store), os.environ.get("NODE_EXTRA_CA_CERTS"))
     variables = tool_env.tool_environment(
         url.rstrip("/"),
         token,
         os.environ,
         preload=not no_preload,
-        authority=authority if authority.exists() else None,
+        authority=authority,
     )
     click.echo(tool_env.as_json(variables) if as_json else tool_env.export_lines(variables, shell))

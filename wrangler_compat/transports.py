@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from worker.errors import AiError, NotEmulated
+from wrangler_compat.rpc import refuse_calls
 from wrangler_compat.wire import refusal
 
 WIRE_HOST = "workers-binding.ai"
@@ -47,21 +48,17 @@ class _Unpacked:
         headers = Headers(scope=scope)
         target = urlsplit(headers.get(self._named, ""))
         if scope["type"] == "websocket" and not target.netloc:
-            fault: Exception = NotEmulated(
-                "this call goes over JavaScript RPC, which roost doesn't speak: "
-                "aiSearch(), websearch() and gateway(id, {beta: true}) need Cloudflare's own"
-            )
-        elif not target.netloc:
+            return await refuse_calls(scope, receive, send)
+        if not target.netloc:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        elif target.hostname != WIRE_HOST:
+        if target.hostname != WIRE_HOST:
             binding = headers.get("mf-binding", "of this project")
             fault = NotEmulated(f"the remote binding {binding} is not an AI binding: roost answers for AI alone")
-        else:
-            scope[CARRIED] = target.path
-            path = {"path": unquote(target.path), "raw_path": target.path.encode()}
-            inner = {**scope, **path, "query_string": target.query.encode(), "headers": _unpacked(scope["headers"])}
-            return await self._door(inner, receive, send)
-        await refusal(AiError.of(fault))(scope, receive, send)
+            return await refusal(AiError.of(fault))(scope, receive, send)
+        scope[CARRIED] = target.path
+        path = {"path": unquote(target.path), "raw_path": target.path.encode()}
+        inner = {**scope, **path, "query_string": target.query.encode(), "headers": _unpacked(scope["headers"])}
+        await self._door(inner, receive, send)
 
 
 def _unpacked(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

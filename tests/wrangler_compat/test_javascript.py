@@ -1,7 +1,6 @@
 """One table of cases through every way in which a JavaScript Worker reaches roost, with the real packages from npm."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,19 +9,21 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.worker.asking import ENDLESS, FAR_BELOW, GREEDY, MODEL
-from tests.worker.live import computing_at, idle_at
+from tests.worker.asking import ENDLESS, GREEDY, MODEL
+from tests.worker.live import computing_at, idle_at, ps
 from tests.wrangler_compat.node_tools import (
     NEW_NODE,
     NODE_TESTS,
     Worker,
     copied,
+    may_bind_443,
     miniflare_api,
     needs_new_node,
     needs_node,
     platform_proxy,
     roost_dev,
     wrangler_dev,
+    wrangler_over_tls,
 )
 
 pytestmark = [pytest.mark.weights, needs_node]
@@ -30,7 +31,8 @@ pytestmark = [pytest.mark.weights, needs_node]
 CASES: list[dict[str, Any]] = json.loads((NODE_TESTS / "cases.json").read_text(encoding="utf-8"))
 ANSWERED = [case for case in CASES if "error" not in case]
 REFUSED = [case for case in CASES if "error" in case]
-SOON = 1.0  # seconds from a cancellation to an idle engine, as issue 5 asks
+A_SECOND = 300
+"""Tokens after a cancellation: more than the stand-in makes in a second, which is the promise, and nothing of 3000."""
 
 
 @contextmanager
@@ -47,15 +49,22 @@ WAYS: dict[str, Callable[[Path, str], AbstractContextManager[Worker]]] = {
     "wrangler 3.114 without preload": lambda projects, roost: wrangler_dev(
         projects, roost, "wrangler-3", preload=False
     ),
+    "wrangler 4.86 without preload": lambda projects, _: wrangler_over_tls(projects, "wrangler"),
+    "wrangler 4.164 without preload": lambda projects, _: wrangler_over_tls(projects, "wrangler-newest", NEW_NODE),
     "getPlatformProxy": platform_proxy,
     "miniflare": miniflare_api,
 }
+OVER_TLS = {"wrangler 4.86 without preload", "wrangler 4.164 without preload"}
 READS_ON = {"wrangler 3.114 without preload"}
 NO_SIGNAL = {
     "getPlatformProxy": "an AbortSignal can't pass from Node to its bindings",
     "wrangler 3.114": "its workerd knows no signal of AI.run",
     "wrangler 3.114 without preload": "its workerd knows no signal of AI.run",
 }
+HANGS_UP_UNHEARD = dict.fromkeys(
+    OVER_TLS, "wrangler's proxy notices that the Worker has left when it next writes to it"
+)
+WORKERD_OF_2025 = {"wrangler 3.114", "wrangler 3.114 without preload"}
 NAMELESS = {"getPlatformProxy"}  # wrangler 4.86 loses the names of errors on their way to Node
 
 
@@ -70,6 +79,8 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def worker(way: str, url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """The test Worker, reached that way."""
+    if way in OVER_TLS and not may_bind_443():
+        pytest.skip("needs port 443 of the loopback address, which is free to root alone")
     with WAYS[way](copied(tmp_path_factory.mktemp("node")), url) as started:
         yield started
 
@@ -114,14 +125,14 @@ def test_models_are_listed(worker: Worker) -> None:
 
 
 def test_the_first_chunk_is_there_while_the_engine_still_generates(worker: Worker, way: str) -> None:
-    before = generated(worker)
+    warmed(worker)
     inputs = {**ENDLESS, "stream": True, "max_tokens": 200 if way in READS_ON else 3000}
     with httpx.stream("POST", f"{worker.url}/run", json={"inputs": inputs}, timeout=60) as response:
         pieces = response.iter_bytes()  # httpx hangs up when this is dropped
         assert next(pieces).startswith(b"data: ")
         computing_at(worker.roost)
     if way not in READS_ON:
-        stopped_soon(worker, before)  # the browser has left
+        stopped_soon(worker)  # the browser has left
 
 
 @pytest.mark.parametrize("path", ["/first", "/abort-stream"], ids=["reader.cancel", "AbortSignal of a stream"])
@@ -130,27 +141,61 @@ def test_a_worker_that_cancels_its_stream_stops_it(worker: Worker, way: str, pat
         pytest.skip("its Node proxy never notices that the Worker has left")
     if "abort" in path and way in NO_SIGNAL:
         pytest.skip(NO_SIGNAL[way])
-    before = generated(worker)
+    warmed(worker)
     asked(worker, path, {**ENDLESS, "stream": True})
-    stopped_soon(worker, before)
+    stopped_soon(worker)
 
 
 def test_a_worker_that_aborts_its_call_stops_it(worker: Worker, way: str) -> None:
-    if way in NO_SIGNAL:
-        pytest.skip(NO_SIGNAL[way])
-    before = generated(worker)
+    if reason := (NO_SIGNAL | HANGS_UP_UNHEARD).get(way):
+        pytest.skip(reason)
+    warmed(worker)
     assert "message" in asked(worker, "/abort-answer", ENDLESS).json()
-    stopped_soon(worker, before)
+    stopped_soon(worker)
 
 
-def generated(worker: Worker) -> int:
-    """Tokens generated until now, by a model that is loaded."""
+def test_everything_else_of_the_binding_works(worker: Worker, way: str) -> None:
+    extras = httpx.get(f"{worker.url}/extras", timeout=60).raise_for_status().json()
+    log, raw, universal = extras["log"], extras["raw"], extras["universal"]
+    assert (log["model"], log["feedback"], log["score"]) == (MODEL, 1, 5)
+    assert (log["tokens_out"], log["metadata"]) == (2, {"a": 1})
+    assert "no log nothing in gateway mine" in extras["noLog"]["message"]
+    if way not in NAMELESS:
+        assert extras["noLog"]["name"] == "AiGatewayLogNotFound"
+    assert universal["step"] == "1"
+    answers = extras["answer"], raw["body"], universal["body"]["result"], extras["led"]["result"]
+    assert len({answer["response"] for answer in answers}) == 1
+    assert raw["type"] == "application/json"
+    assert raw["id"]
+    assert extras["fetched"]["status"] == 200
+    assert extras["fetched"]["id"]
+    assert [entry["format"] for entry in extras["markdown"]] == ["markdown", "markdown", "markdown", "error"]
+    assert "takes no stream as input" in extras["stream"]["message"]
+    assert "roost has no AutoRAG" in extras["rag"]["message"]
+    if way not in WORKERD_OF_2025:
+        assert (extras["webSocket"]["ok"]["status"], extras["webSocket"]["ok"]["upgraded"]) == (400, False)
+        assert "does not support WebSocket" in extras["webSocket"]["ok"]["body"]["description"]
+
+
+def test_calls_over_javascript_rpc_are_refused_with_a_sentence(worker: Worker, way: str) -> None:
+    said = httpx.get(f"{worker.url}/rpc", timeout=20).raise_for_status().json()
+    if way in WORKERD_OF_2025:
+        assert said["aiSearch"]["message"] == "AI.aiSearch is not a function"
+        assert said["beta"]["ok"].startswith(worker.roost)  # this workerd knows no beta, and asks over HTTP
+        return
+    sentence = "5902: this call goes over JavaScript RPC, which roost doesn't speak"
+    assert said["aiSearch"]["message"].startswith(sentence)
+    assert said["beta"]["message"].startswith(sentence)
+    known = sentence if "4.164" in way else "AI.websearch is not a function"
+    assert said["websearch"]["message"].startswith(known)
+
+
+def warmed(worker: Worker) -> None:
+    """The model is loaded, and computes nothing."""
     asked(worker, "/run", {"inputs": GREEDY})
-    return int(idle_at(worker.roost)["generated_tokens"])
+    idle_at(worker.roost)
 
 
-def stopped_soon(worker: Worker, before: int) -> None:
-    left = time.monotonic()
-    row = idle_at(worker.roost)
-    assert time.monotonic() - left < SOON
-    assert row["generated_tokens"] - before < FAR_BELOW
+def stopped_soon(worker: Worker) -> None:
+    left = ps(worker.roost)["generated_tokens"]
+    assert idle_at(worker.roost)["generated_tokens"] - left < A_SECOND

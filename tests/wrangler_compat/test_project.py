@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wrangler_compat.authority import trusted_file
 from wrangler_compat.cli import main
 from wrangler_compat.jsonc import parse_jsonc
 from wrangler_compat.project import ProjectError, open_project
@@ -127,7 +128,7 @@ def test_workerds_configuration_says_all_that_the_project_does(tmp_path: Path) -
     written(folder / "src", "x.js", "export default {}")
     written(folder, ".dev.vars", "Q='say \"hi\" \\ é'")
     project = open_project(folder)
-    text = config_for(project, "127.0.0.1:1", "http://127.0.0.1:2", "a token", "2025-01-01")
+    text = config_for(project, "unix:/a", "http://127.0.0.1:2", "a token", "2025-01-01")
     assert 'moduleName = "cloudflare-internal:ai-api"' in text
     assert '(name = "MIND", wrapped' in text
     assert 'external = (address = "127.0.0.1:2"' in text
@@ -159,8 +160,31 @@ def test_without_preload_only_variables_remain(tmp_path: Path) -> None:
     assert with_tls["NODE_EXTRA_CA_CERTS"] == str(authority)
 
 
+def test_the_authority_is_trusted_beside_what_is_trusted_already(tmp_path: Path) -> None:
+    theirs = written(tmp_path / "theirs", "ca.pem", "THEIRS") / "ca.pem"
+    folder = tmp_path / "tls"
+    assert trusted_file(folder, str(theirs)) is None
+    authority = written(folder, "authority.pem", "OURS") / "authority.pem"
+    for none in (None, str(authority), str(tmp_path / "missing.pem")):
+        assert trusted_file(folder, none) == authority
+    both = trusted_file(folder, str(theirs))
+    assert both is not None
+    assert both.read_text() == "OURS\nTHEIRS"
+    assert trusted_file(folder, str(both)) == both
+
+
 def test_env_without_a_roost_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOST_CACHE", str(tmp_path))
     assert "type roost serve" in CliRunner().invoke(main, ["env"]).stderr
     printed = CliRunner().invoke(main, ["env", "--url", "http://h:1/", "--json"]).stdout
     assert json.loads(printed)["CLOUDFLARE_API_BASE_URL"] == "http://h:1/client/v4"
+
+
+def test_arguments_of_wrangler_that_switch_roost_off_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(written(tmp_path, "wrangler.toml", "[ai]"))
+    monkeypatch.setenv("PATH", "")  # there is no wrangler, so nothing starts
+    said = CliRunner().invoke(main, ["dev", "--", "--local", "-r"]).stderr
+    assert "--local switches the AI binding off" in said
+    assert "--remote runs the Worker on Cloudflare's machines" in said

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from catalog import Catalog
 from catalog.card import parse_card
@@ -190,7 +191,6 @@ def test_another_remote_binding_is_named(http: httpx.Client) -> None:
     [
         ("/run?version=3&body=%7B%7D", NAMED, 400, "does not support WebSocket"),
         ("/run?version=3", {}, 400, "No such model"),
-        ("/?MF-Binding=AI", {}, 501, "JavaScript RPC"),
         ("/", {"MF-URL": f"{HOST}/run?version=3", "MF-Header-cf-consn-model-id": MODEL}, 400, "WebSocket"),
     ],
 )
@@ -202,6 +202,20 @@ def test_a_websocket_is_refused_with_a_sentence(
     refusal = httpx.get(f"{url}{path}", headers={**upgrade, **key, **headers})
     assert refusal.status_code == status
     assert said in refusal.json()["description"]
+    assert refusal.headers["connection"] == "close"  # or a client that keeps connections would send its next into it
+
+
+def test_a_call_over_javascript_rpc_is_refused_with_a_sentence() -> None:
+    client = TestClient(create_app(AI()))
+    with client.websocket_connect("ws://localhost/?MF-Binding=AI") as session:
+        session.send_text('["push",["pipeline",0,["aiSearch"],[]]]')
+        session.send_text("?")
+        session.send_text('["pull",1]')
+        verb, asked, (kind, name, message) = session.receive_json()
+        assert (verb, asked, kind, name) == ("reject", 1, "error", "Error")
+        assert "5902: this call goes over JavaScript RPC" in message
+        assert session.receive_json() == ["abort", [kind, name, message]]  # roost doesn't wait for long
+        assert session.receive()["type"] == "websocket.close"
 
 
 @pytest.mark.parametrize("carried", ["bearer", "preview", "query"])

@@ -43,24 +43,25 @@ async function abortAnswer(request, { AI }) {
 async function extras(_request, { AI }) {
   const file = (name, type, text) => ({ name, blob: new Blob([text], { type }) });
   const gateway = AI.gateway("mine");
-  const answer = await AI.run(MODEL, { prompt: "Hi", max_tokens: 2 }, { gateway: { id: "mine", metadata: { a: 1 } } });
+  const inputs = { prompt: "Hi", max_tokens: 2, temperature: 0 };
+  const answer = await AI.run(MODEL, inputs, { gateway: { id: "mine", metadata: { a: 1 } } });
   const log = AI.aiGatewayLogId;
   await gateway.patchLog(log, { feedback: 1, score: 5 });
   const steps = [
     { provider: "openai", endpoint: "x", headers: {}, query: {} },
-    { provider: "workers-ai", endpoint: MODEL, headers: {}, query: { prompt: "Hi", max_tokens: 2 } },
+    { provider: "workers-ai", endpoint: MODEL, headers: {}, query: inputs },
   ];
   const universal = await gateway.run(steps);
   const url = await gateway.getUrl("workers-ai");
-  const raw = await AI.run(MODEL, { prompt: "Hi", max_tokens: 2 }, { returnRawResponse: true });
+  const led = await fetch(`${url}/${MODEL}`, { method: "POST", body: JSON.stringify(inputs) });
+  const raw = await AI.run(MODEL, inputs, { returnRawResponse: true });
   const fetched = await AI.fetch("https://workers-binding.ai/ai-api/models/search");
-  const refused = await AI.run(MODEL, {}, { websocket: true });
   const body = new Blob(["abc"]).stream();
   return Response.json({
     answer,
     log: await gateway.getLog(log),
     noLog: await outcome(gateway.getLog("nothing")),
-    url,
+    led: await led.json(),
     universal: { step: universal.headers.get("cf-aig-step"), body: await universal.json() },
     raw: { type: raw.headers.get("content-type"), id: raw.headers.get("cf-ai-req-id"), body: await raw.json() },
     fetched: { status: fetched.status, id: fetched.headers.get("cf-ai-req-id") },
@@ -70,9 +71,23 @@ async function extras(_request, { AI }) {
       file("a.txt", "text/plain", "as it is"),
       file("a.pdf", "application/pdf", "%PDF"),
     ]),
-    webSocket: { status: refused.status, upgraded: Boolean(refused.webSocket), body: await refused.json() },
+    webSocket: await outcome(webSocket(AI)),
     stream: await outcome(AI.run(MODEL, { audio: { body, contentType: "audio/wav" } })),
     rag: await outcome(AI.autorag("mine").search({ query: "a" })),
+  });
+}
+
+async function webSocket(AI) {
+  const refused = await AI.run(MODEL, {}, { websocket: true });
+  return { status: refused.status, upgraded: Boolean(refused.webSocket), body: await refused.json() };
+}
+
+async function rpc(_request, { AI }) {
+  const called = (call) => outcome((async () => call())());
+  return Response.json({
+    aiSearch: await called(() => AI.aiSearch().list()),
+    websearch: await called(() => AI.websearch({ query: "a" })),
+    beta: await called(() => AI.gateway("mine", { beta: true }).getUrl("openai")),
   });
 }
 
@@ -83,7 +98,7 @@ const routes = {
   "/abort-answer": abortAnswer,
   "/extras": extras,
   "/models": async (request, { AI }) => Response.json(await outcome(AI.models(await request.json()))),
-  "/rpc": async (_request, { AI }) => Response.json(await outcome((async () => AI.aiSearch().list())())),
+  "/rpc": rpc,
   "/vars": (_request, { AI, ...vars }) => Response.json({ ...vars, ai: typeof AI }),
 };
 
