@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -17,6 +18,7 @@ from runtime.artifacts import (
     TOKENIZER,
     Artifact,
     ArtifactStore,
+    Exporter,
     Manifest,
     file_record,
 )
@@ -39,7 +41,7 @@ _SPARE = 64 << 20  # bytes of disk to leave free
 class Origin:
     """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in.
 
-    ``int8_kv``: the cache of keys and values is to be 8 bits wide.
+    ``int8_kv``: the cache of keys and values is to be 8 bits wide. ``exporter``: who made the graph.
     """
 
     key: str
@@ -50,6 +52,7 @@ class Origin:
     stand_in: bool = False
     license: str = "not stated"
     int8_kv: bool = False
+    exporter: Exporter = "roost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +112,40 @@ def build(
             parts.tokenizer.save(str(folder / TOKENIZER))
             if parts.template:
                 (folder / TEMPLATE).write_text(parts.template, encoding="utf-8")
-            report("checking sha256", 0, 0)
-            manifest = _manifest(parts, origin, precision, folder)
-            (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+            write_manifest(
+                folder, replace(origin, license=parts.license or origin.license), report, **_facts(parts, precision)
+            )
     except OSError as error:
         raise ArtifactError(f"the artifact can't be written to {store.root}: {error}") from error
     except FloatingPointError as error:
         raise ArtifactError(f"a weight is too large for {precision}: choose another --precision") from error
-    built = store.find(origin.key)
+    return just_made(store, origin.key)
+
+
+def write_manifest(folder: Path, origin: Origin, report: Report, **facts: Any) -> None:
+    """Describe what ``folder`` holds; ``facts`` are the manifest's fields that don't follow from ``origin``."""
+    report("checking sha256", 0, 0)
+    manifest = Manifest(
+        builder=BUILDER_VERSION,
+        weights=origin.weights,
+        kv="int8" if origin.int8_kv else "float",
+        stand_in=origin.stand_in,
+        answers=origin.answers,
+        source=origin.source,
+        source_sha256=origin.source_sha256,
+        license=origin.license,
+        exporter=origin.exporter,
+        files={path.name: file_record(path) for path in sorted(folder.iterdir())},
+        **facts,
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+
+
+def just_made(store: ArtifactStore, key: str) -> Artifact:
+    """The artifact that was built a moment ago."""
+    built = store.find(key)
     if built is None:
-        raise ArtifactError(f"the artifact {origin.key} vanished while it was built")
+        raise ArtifactError(f"the artifact {key} vanished while it was built")
     return built
 
 
@@ -147,20 +174,11 @@ def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionNa
         )
 
 
-def _manifest(parts: Ingredients, origin: Origin, precision: PrecisionName, folder: Path) -> Manifest:
-    return Manifest(
-        builder=BUILDER_VERSION,
-        weights=origin.weights,
-        precision=parts.stored_as if precision == STORED else precision,
-        kv="int8" if origin.int8_kv else "float",
-        stand_in=origin.stand_in,
-        answers=origin.answers,
-        source=origin.source,
-        source_sha256=origin.source_sha256,
-        license=parts.license or origin.license,
-        shape=parts.weights.shape,
-        stop_tokens=parts.stop_tokens,
-        bos_token=parts.bos,
-        eos_token=parts.eos,
-        files={path.name: file_record(path) for path in sorted(folder.iterdir())},
-    )
+def _facts(parts: Ingredients, precision: PrecisionName) -> dict[str, Any]:
+    return {
+        "precision": parts.stored_as if precision == STORED else precision,
+        "shape": parts.weights.shape,
+        "stop_tokens": parts.stop_tokens,
+        "bos_token": parts.bos,
+        "eos_token": parts.eos,
+    }

@@ -1,6 +1,6 @@
 """A decoder in ONNX Runtime with its KV cache: executes a step plan, in place.
 
-The only module that knows onnxruntime. A step binds the cache slots it touches as past *and* present, so nothing is
+A step binds the cache slots it touches as past *and* present, so nothing is
 copied from token to token.
 """
 
