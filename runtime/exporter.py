@@ -38,8 +38,12 @@ PINS = (
     "safetensors==0.8.0",
     "numpy==2.4.6",
     "protobuf==7.36.2",
+    "accelerate==1.15.0",
 )
-"""Versions that were measured to work together; optimum-onnx needs transformers 4, and PyTorch's older exporter."""
+"""Versions that were measured to work together: optimum-onnx needs transformers 4 and PyTorch's older exporter.
+
+With accelerate it finds matrices that are used twice, and writes them once.
+"""
 
 Report = Callable[[str, int, int], None]
 Say = Callable[[str], None]

@@ -26,4 +26,4 @@ def feeds(interface: GraphInterface, spans: tuple[Span, ...]) -> dict[str, NDArr
         BRANCH: np.array([starts.max() > 0]),
         **dict.fromkeys(KEEP, np.array(max(1, max(span.wanted for span in spans)))),
     }
-    return {name: np.ascontiguousarray(values[name], type_) for name, type_ in interface.inputs}
+    return {name: np.array(values[name], type_, order="C") for name, type_ in interface.inputs}
