@@ -12,7 +12,7 @@ from runtime.build import Ingredients, Origin, build, from_checkpoint, from_gguf
 from runtime.device import Device
 from runtime.errors import ArtifactError
 from runtime.exporter import Dtype, exported
-from runtime.foreign import ForeignDecoder, find_graph, is_foreign
+from runtime.foreign import SUBFOLDER, ForeignDecoder, find_graph, is_foreign
 from runtime.precision import STORED, PrecisionName, suitable_precision
 from runtime.pull import Progress, is_stand_in_file, pull_stand_in, silent
 from runtime.pull_foreign import build_foreign, digest_files, keep_exported, source_files
@@ -52,8 +52,8 @@ def pull_from(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell | N
     """
     tell = tell or Tell()
     if source.is_dir() or source.suffix == ".onnx":
-        folder = source if source.is_dir() else source.parent
-        name = folder.resolve().name
+        folder = (source if source.is_dir() else source.parent).resolve()
+        name = folder.parent.name if folder.name == SUBFOLDER else folder.name
         return _pull_folder(
             store, wanted, source, Origin(artifact_key(wanted.model), name, name, "", wanted.model), tell
         )
