@@ -25,8 +25,10 @@ test: check
 test-js: dev setup node-packages ## JavaScript Workers on the real wrangler, workerd and vitest (800 MB of npm packages, ten minutes)
 	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py
 
-test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
+test-export: dev ## makes the references afresh with PyTorch, exports with optimum for real, and compares (3 GB, five minutes)
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
+	@tests/runtime/reference/with_torch.sh make_foreign
+	$(BIN)/pytest tests/runtime/reference/check_exports.py
 
 check: dev setup
 	$(BIN)/ruff format --check .

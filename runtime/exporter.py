@@ -211,10 +211,9 @@ def _bytes_below(folder: Path) -> int:
 def _why(status: int, said: str) -> str:
     if status < 0:
         return "it was killed, most likely for want of memory"
-    reason = _last_error(said)
-    if "trust_remote_code" in reason:
+    if "trust_remote_code=True" in said:
         return "it needs code from its repository, which roost never runs"
-    return reason
+    return _last_error(said)
 
 
 def _last_error(said: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engine import Executor
+from runtime.config import EngineConfig, SamplingParams
+from runtime.engine import Engine, Executor
 from runtime.scheduler import Span, StepPlan
 from tests.runtime.reference.tiny_checkpoints import GREEDY, PROMPTS, WINDOW
 
@@ -59,3 +61,32 @@ def check_ragged_batch(session: Executor, reference: Reference) -> None:
             spans = (Span(i, i, len(row) - 1, (row[-1],), samples=True) for i, row in enumerate(rows))
             last = list(session.run(StepPlan((), tuple(spans), None)))
     assert rows == reference.rows
+
+
+def check_engine(session: Executor, reference: Reference) -> None:
+    """Every greedy token of ragged rows that come, wait and yield; the session has five slots, and is closed.
+
+    There are more requests than rows, and the cache is too small for all of them.
+    """
+    config = EngineConfig(
+        rows=3,
+        kept_prompts=2,
+        chunk_tokens=5,
+        prefill_tokens=9,
+        kv_bytes=session.capacity * session.kv_bytes_per_token,
+        debug=True,
+    )
+    engine = Engine(session, config)
+
+    async def ask(prompt: list[int]) -> list[int]:
+        generation = engine.submit(prompt, max_tokens=GREEDY, sampling=SamplingParams(temperature=0))
+        return prompt + [token.id async for token in generation]
+
+    async def everybody() -> list[list[int]]:
+        return await asyncio.gather(*(ask(row[:-GREEDY]) for row in reference.rows * 3))
+
+    try:
+        assert asyncio.run(everybody()) == reference.rows * 3
+        assert engine.stats().preemptions > 0
+    finally:
+        engine.close()

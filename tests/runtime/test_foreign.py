@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from runtime.artifacts import Artifact, ArtifactStore
+from runtime.artifacts import Artifact, ArtifactStore, artifact_key
+from runtime.build import Origin
 from runtime.concat_session import ConcatSession
-from runtime.config import EngineConfig, SamplingParams
 from runtime.device import Device
-from runtime.engine import Engine
 from runtime.errors import ArtifactError
 from runtime.masked_session import MaskedSession
 from runtime.open_decoder import open_decoder
+from runtime.pool import Pool
+from runtime.pull_foreign import keep_exported
 from runtime.pull_model import Wanted, pull_from
 from runtime.scheduler import Move, Release, Span, StepPlan
-from tests.runtime.reading import LENGTH, Floats, Reference, check_at_once, check_in_chunks, check_ragged_batch, read
+from tests.runtime.reading import (
+    LENGTH,
+    Floats,
+    Reference,
+    check_at_once,
+    check_engine,
+    check_in_chunks,
+    check_ragged_batch,
+    read,
+)
 from tests.runtime.reference.tiny_foreign import CONTEXT, FOLDER, LOGITS, WINDOW
 
 MODEL = "@hf/nexusflow/starling-lm-7b-beta"
@@ -45,9 +53,10 @@ def pulled(folder: Path, root: Path) -> Artifact:
 
 
 def opened(made: Artifact, *, slots: int = 3) -> MaskedSession | ConcatSession:
-    interface, positions = made.manifest.interface, made.manifest.context
-    assert positions == CONTEXT
-    session = open_decoder(made.decoder, interface, slots=slots, capacity=positions, device=Device(), threads=1)
+    assert made.manifest.context == CONTEXT
+    session = open_decoder(
+        made.decoder, made.manifest.interface, slots=slots, capacity=CONTEXT, device=Device(), threads=1
+    )
     assert isinstance(session, MaskedSession | ConcatSession)
     return session
 
@@ -88,26 +97,7 @@ def test_greedy_tokens_of_a_ragged_batch(session: MaskedSession | ConcatSession,
 
 
 def test_the_engine_says_what_transformers_says(made: Artifact, reference: Reference) -> None:
-    """Ragged rows that come, wait and yield: more requests than rows, and a cache too small for all of them."""
-    session = opened(made, slots=5)
-    config = EngineConfig(
-        rows=3, kept_prompts=2, chunk_tokens=5, prefill_tokens=9, kv_bytes=CONTEXT * session.kv_bytes_per_token
-    )
-    engine = Engine(session, replace(config, debug=True))
-    prompts = [row[:-64] for row in reference.rows]
-
-    async def ask(prompt: list[int]) -> list[int]:
-        generation = engine.submit(prompt, max_tokens=64, sampling=SamplingParams(temperature=0))
-        return prompt + [token.id async for token in generation]
-
-    async def everybody() -> list[list[int]]:
-        return await asyncio.gather(*(ask(prompt) for prompt in prompts * 3))
-
-    try:
-        assert asyncio.run(everybody()) == reference.rows * 3
-        assert engine.stats().preemptions > 0
-    finally:
-        engine.close()
+    check_engine(opened(made, slots=5), reference)
 
 
 def as_read(session: MaskedSession | ConcatSession, tokens: list[int], bounds: tuple[int, ...]) -> list[Floats]:
@@ -222,3 +212,14 @@ def copy_of(folder: Path, target: Path) -> Path:
     for path in folder.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     return target
+
+
+async def test_what_another_task_needs_is_kept_and_says_that_it_can_t_run_yet(unpacked: Path, tmp_path: Path) -> None:
+    store, exported = ArtifactStore(tmp_path / "cache"), copy_of(unpacked / "gpt2", tmp_path / "exported")
+    origin = Origin(artifact_key(MODEL), "Tiny", "Tiny", "0" * 64, MODEL, exporter="optimum")
+    made = keep_exported(store, origin, exported, "feature-extraction", lambda *_now: None)
+    assert (made.manifest.task, made.manifest.precision) == ("feature-extraction", "fp32")
+    assert set(made.manifest.files) >= {"model.onnx", "config.json", "tokenizer.json"}
+    assert store.all() == [made]
+    with pytest.raises(ArtifactError, match="Tiny is here for feature-extraction, which roost can't run yet"):
+        await Pool(store).get(MODEL)
