@@ -50,9 +50,10 @@ Say = Callable[[str], None]
 Dtype = Literal["fp32", "fp16"]
 
 _INSTALLED_BYTES = 1_300_000_000  # with a CPU build of PyTorch
-_MEMORY_PER_PARAMETER, _DISK_PER_PARAMETER = 9.3, {"fp32": 8.0, "fp16": 4.4}  # bytes; the exporter writes twice
-_SECONDS_PER_PARAMETER = 3e-7
-_BASE_MEMORY = 500_000_000
+_ONE_FILE = 2_000_000_000  # bytes up to which the graph is one file, which is held in memory several times
+_MEMORY_PER_PARAMETER, _MEMORY_IN_ONE_FILE, _BASE_MEMORY = 9.3, 19.0, 500_000_000  # bytes
+_DISK_PER_PARAMETER = {"fp32": 8.0, "fp16": 4.4}  # bytes; the exporter writes twice
+_SECONDS_PER_PARAMETER, _BASE_SECONDS = 3e-7, 10
 _WITH_PAST = (TEXT_GENERATION, "text2text-generation", "automatic-speech-recognition")
 _RETRIES, _POLL = 2, 1.0  # of pip; seconds between looks at what arrived
 _EXPORT = """
@@ -73,7 +74,7 @@ _OFFLINE = {
 
 @dataclass(frozen=True, slots=True)
 class ExportNeeds:
-    """What an export takes: bytes and seconds, scaled from a measured model of 582 million parameters."""
+    """What an export takes: bytes and seconds, scaled from measured models of 135 and 582 million parameters."""
 
     parameters: int
     memory: int
@@ -84,7 +85,7 @@ class ExportNeeds:
         size, memory, disk = self.parameters / 1e6, self.memory / 1e9, self.disk / 1e9
         return (
             f"exporting {size:,.0f} million parameters takes some {memory:.1f} GB of memory, {disk:.1f} GB of disk "
-            f"and {max(1, self.seconds // 60)} min"
+            f"and {-(-self.seconds // 60)} min"
         )
 
 
@@ -94,8 +95,10 @@ def export_needs(checkpoint: Path, dtype: Dtype) -> ExportNeeds:
     if not shards:
         raise ArtifactError(f"{checkpoint} holds no safetensors to export (pickled weights are never loaded)")
     count = sum(_values_in(shard) for shard in shards)
-    memory = int(count * _MEMORY_PER_PARAMETER) + _BASE_MEMORY
-    return ExportNeeds(count, memory, int(count * _DISK_PER_PARAMETER[dtype]), int(count * _SECONDS_PER_PARAMETER))
+    disk = int(count * _DISK_PER_PARAMETER[dtype])
+    per_parameter = _MEMORY_IN_ONE_FILE if disk < 2 * _ONE_FILE else _MEMORY_PER_PARAMETER
+    memory = int(count * per_parameter) + _BASE_MEMORY
+    return ExportNeeds(count, memory, disk, int(count * _SECONDS_PER_PARAMETER) + _BASE_SECONDS)
 
 
 @contextmanager
