@@ -25,8 +25,10 @@ test: check node-packages
 test-js: dev setup node-packages ## those of make test that need Node.js: Workers on the real wrangler, workerd and vitest
 	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py
 
-test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
+test-export: dev ## makes the references afresh with PyTorch, exports with optimum for real, and compares (3 GB, five minutes)
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
+	@tests/runtime/reference/with_torch.sh make_foreign
+	$(BIN)/pytest tests/runtime/reference/check_exports.py
 
 gguf-reference: ## makes the references of the GGUF architectures afresh with llama.cpp, and compares
 	@tests/benchmarks/with_peers.sh runtime.reference.make_gguf_logits

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from runtime.chat_template import ChatTemplate
 from runtime.config import DecoderShape
 from runtime.errors import ArtifactError
+from runtime.graph_interface import GraphInterface
 from runtime.tokenizer import ChatTokenizer
 
 DECODER, TOKENIZER, TEMPLATE, MANIFEST = (
@@ -31,6 +32,8 @@ DECODER, TOKENIZER, TEMPLATE, MANIFEST = (
     "chat_template.jinja",
     "manifest.json",
 )
+TEXT_GENERATION = "text-generation"
+Exporter = Literal["roost", "optimum", "elsewhere"]
 BUILDER_VERSION = 1
 """Raised whenever what is built changes, so that artifacts of an older builder are built anew."""
 
@@ -41,7 +44,9 @@ _PARTIAL = ".partial"
 class Manifest(BaseModel):
     """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for. ``kv``: its cache.
 
-    ``files`` gives the size in bytes and the sha256 of each file beside the manifest.
+    ``exporter``: who made the graph. Our own decoders have a ``shape``, foreign ones an ``interface`` and the
+    ``positions`` that they admit, models for another ``task`` neither. ``files`` gives the size in bytes and the sha256
+    of each file beside the manifest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +60,11 @@ class Manifest(BaseModel):
     source: str
     source_sha256: str
     license: str
-    shape: DecoderShape
+    task: str = TEXT_GENERATION
+    exporter: Exporter = "roost"
+    shape: DecoderShape | None = None
+    interface: GraphInterface | None = None
+    positions: int = 0
     stop_tokens: tuple[int, ...]
     bos_token: str | None
     eos_token: str | None
@@ -65,6 +74,18 @@ class Manifest(BaseModel):
     def described(self) -> str:
         """The precision of the weights, and of the cache where that isn't of floats: ``int4, int8 KV``."""
         return self.precision if self.kv == "float" else f"{self.precision}, {self.kv} KV"
+
+    @property
+    def context(self) -> int:
+        """The longest sequence in tokens."""
+        return self.positions if self.shape is None else self.shape.context
+
+    @property
+    def vocab(self) -> int | None:
+        """How many tokens a decoder knows; ``None`` for models of other kinds."""
+        if self.shape is not None:
+            return self.shape.vocab
+        return None if self.interface is None else self.interface.vocab
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,23 +190,30 @@ class ArtifactStore:
     def making(self, key: str) -> Iterator[Path]:
         """A temporary folder that becomes the artifact ``key`` when the block ends without an error."""
         folder = self._folder(key)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._partial(key)
-        with FileLock(f"{partial}.lock"):
-            shutil.rmtree(partial, ignore_errors=True)  # a killed process's
-            partial.mkdir()
-            try:
-                yield partial
-                shutil.rmtree(folder, ignore_errors=True)
-                partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        with temporary_beside(folder) as partial:
+            yield partial
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
 
     def _folder(self, key: str) -> Path:
         return self.root / "artifacts" / key
 
     def _partial(self, key: str) -> Path:
         return self.root / "artifacts" / f".{key}{_PARTIAL}"
+
+
+@contextmanager
+def temporary_beside(folder: Path) -> Iterator[Path]:
+    """An empty folder to make ``folder`` in, for one process at a time; what is left of it at the end goes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}{_PARTIAL}")
+    with FileLock(f"{partial}.lock"):
+        shutil.rmtree(partial, ignore_errors=True)  # a killed process's
+        partial.mkdir()
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def artifact_key(model: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -14,9 +15,11 @@ from runtime.artifacts import (
     DECODER,
     MANIFEST,
     TEMPLATE,
+    TEXT_GENERATION,
     TOKENIZER,
     Artifact,
     ArtifactStore,
+    Exporter,
     Manifest,
     file_record,
 )
@@ -40,7 +43,7 @@ _SPARE = 64 << 20  # bytes of disk to leave free
 class Origin:
     """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in.
 
-    ``int8_kv``: the cache of keys and values is to be 8 bits wide.
+    ``int8_kv``: the cache of keys and values is to be 8 bits wide. ``exporter``: who made the graph.
     """
 
     key: str
@@ -51,6 +54,7 @@ class Origin:
     stand_in: bool = False
     license: str = "not stated"
     int8_kv: bool = False
+    exporter: Exporter = "roost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +120,42 @@ def build(
             parts.tokenizer.save(str(folder / TOKENIZER))
             if parts.template:
                 (folder / TEMPLATE).write_text(parts.template, encoding="utf-8")
-            report("checking sha256", 0, 0)
-            manifest = _manifest(parts, origin, precision, folder)
-            _check_text(Artifact(folder, manifest))
-            (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+            write_manifest(
+                folder, replace(origin, license=parts.license or origin.license), report, **_facts(parts, precision)
+            )
     except OSError as error:
         raise ArtifactError(f"the artifact can't be written to {store.root}: {error}") from error
     except FloatingPointError as error:
         raise ArtifactError(f"a weight is too large for {precision}: choose another --precision") from error
-    built = store.find(origin.key)
+    return just_made(store, origin.key)
+
+
+def write_manifest(folder: Path, origin: Origin, report: Report, **facts: Any) -> None:
+    """Describe what ``folder`` holds; ``facts`` are the manifest's fields that don't follow from ``origin``."""
+    report("checking sha256", 0, 0)
+    manifest = Manifest(
+        builder=BUILDER_VERSION,
+        weights=origin.weights,
+        kv="int8" if origin.int8_kv else "float",
+        stand_in=origin.stand_in,
+        answers=origin.answers,
+        source=origin.source,
+        source_sha256=origin.source_sha256,
+        license=origin.license,
+        exporter=origin.exporter,
+        files={path.name: file_record(path) for path in sorted(folder.iterdir())},
+        **facts,
+    )
+    if manifest.task == TEXT_GENERATION:
+        _check_text(Artifact(folder, manifest))
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+
+
+def just_made(store: ArtifactStore, key: str) -> Artifact:
+    """The artifact that was built a moment ago."""
+    built = store.find(key)
     if built is None:
-        raise ArtifactError(f"the artifact {origin.key} vanished while it was built")
+        raise ArtifactError(f"the artifact {key} vanished while it was built")
     return built
 
 
@@ -136,10 +165,9 @@ def _check_text(made: Artifact) -> None:
         tokens = made.tokenizer().encode_chat([{"role": "user", "content": "Hello"}])
     except Refused as error:
         raise ArtifactError(f"the model's chat template refuses a plain question: {error}") from error
-    if strangers := [token for token in tokens if token >= made.manifest.shape.vocab]:
-        raise ArtifactError(
-            f"the tokenizer gives the token {strangers[0]}, and the weights know {made.manifest.shape.vocab}"
-        )
+    known = made.manifest.vocab
+    if known is not None and (strangers := [token for token in tokens if token >= known]):
+        raise ArtifactError(f"the tokenizer gives the token {strangers[0]}, and the weights know {known}")
 
 
 def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, report: Report) -> None:
@@ -167,20 +195,11 @@ def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionNa
         )
 
 
-def _manifest(parts: Ingredients, origin: Origin, precision: PrecisionName, folder: Path) -> Manifest:
-    return Manifest(
-        builder=BUILDER_VERSION,
-        weights=origin.weights,
-        precision=parts.stored_as if precision == STORED else precision,
-        kv="int8" if origin.int8_kv else "float",
-        stand_in=origin.stand_in,
-        answers=origin.answers,
-        source=origin.source,
-        source_sha256=origin.source_sha256,
-        license=parts.license or origin.license,
-        shape=parts.weights.shape,
-        stop_tokens=parts.stop_tokens,
-        bos_token=parts.bos,
-        eos_token=parts.eos,
-        files={path.name: file_record(path) for path in sorted(folder.iterdir())},
-    )
+def _facts(parts: Ingredients, precision: PrecisionName) -> dict[str, Any]:
+    return {
+        "precision": parts.stored_as if precision == STORED else precision,
+        "shape": parts.weights.shape,
+        "stop_tokens": parts.stop_tokens,
+        "bos_token": parts.bos,
+        "eos_token": parts.eos,
+    }

@@ -59,6 +59,8 @@ _ARCHITECTURES = {
     "Gemma2ForCausalLM": Architecture(_GEMMA2_NORMS, unit_gains=True, tied=True, scaled_embedding=True),
     "Phi3ForCausalLM": Architecture(_NORMS, fused=True),
 }
+SUPPORTED = frozenset(_ARCHITECTURES)
+"""The ``architectures`` that roost builds itself."""
 _SILU, _GELU = ("silu", "swish"), ("gelu_pytorch_tanh", "gelu_fast", "gelu_new")
 
 
@@ -70,7 +72,9 @@ class CheckpointConfig:
         self.name = str((stated.get("architectures") or [stated.get("model_type", "unnamed")])[0])
         if self.name not in _ARCHITECTURES:
             served = ", ".join(name.removesuffix("ForCausalLM") for name in _ARCHITECTURES)
-            raise ArtifactError(f"the architecture {self.name} isn't served; {served} are")
+            raise ArtifactError(
+                f"the architecture {self.name} isn't served; {served} are, and more by way of --exporter optimum"
+            )
         self.architecture = _ARCHITECTURES[self.name]
         if "quantization_config" in stated:
             raise ArtifactError("the checkpoint is quantised already, which isn't served: take the original one")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ArtifactError
+from runtime.graph_choice import choose_graph
 
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _BESIDE = (
@@ -28,6 +29,11 @@ _BESIDE = (
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "genai_config.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "preprocessor_config.json",
 )
 _REPOSITORY = re.compile(r"(?:https?://[^/]+/)?([\w.-]+/[\w.-]+)/?(?:tree/main/?)?")
 _POLL = 0.2  # seconds between looks at a download
@@ -40,12 +46,16 @@ class Unreachable(ArtifactError):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A checkpoint in the hub's cache. ``license``: as the repository's card states it."""
+    """A checkpoint in the hub's cache. ``license``: as the repository's card states it.
+
+    ``graph``: the ONNX decoder that was chosen, where the repository holds graphs in place of a checkpoint.
+    """
 
     repository: str
     commit: str
     folder: Path
     license: str
+    graph: Path | None = None
 
     @property
     def source(self) -> str:
@@ -92,13 +102,38 @@ def listing(repository: str) -> Listing | None:
     return Listing(repository, str(info.sha), sizes, str(stated or "not stated"))
 
 
-def fetch(found: Listing, report: Report) -> Snapshot:
-    """Download the safetensors, tokenizer and configuration files of ``found`` that aren't here yet."""
-    beside = [name for name in (*_BESIDE, _INDEX) if name in found.sizes]
+def fetch(found: Listing, report: Report, *, precision: str | None = None) -> Snapshot:
+    """Download the safetensors, tokenizer and configuration files of ``found`` that aren't here yet.
+
+    Where it holds no safetensors but ONNX: the one graph in ``precision``, or the one that suits, and its weights.
+    """
+    beside = [name for name in found.sizes if name in _BESIDE or name == _INDEX]
     if not beside:
         raise ArtifactError(f"{found.repository} holds no checkpoint: it has no config.json")
+    if _INDEX not in found.sizes and _SINGLE not in found.sizes and any(name.endswith(".onnx") for name in found.sizes):
+        return _fetch_graph(found, report, precision)
     folder = _download(found, beside, report)
     names = [*beside, *_shards(found, folder)]
+    _fetch_all(found, names, folder, report)
+    return Snapshot(found.repository, found.commit, folder, found.license)
+
+
+def _fetch_graph(found: Listing, report: Report, precision: str | None) -> Snapshot:
+    from runtime.onnx_file import OnnxFile
+
+    name = choose_graph(found.sizes, precision)
+    place = name.rpartition("/")[0]
+    beside = [path for path in found.sizes if path in _BESIDE or path in {f"{place}/{known}" for known in _BESIDE}]
+    folder = _download(found, [*beside, name], report)
+    data = [f"{place}/{path}".lstrip("/") for path in OnnxFile(folder / name).data]
+    if missing := [path for path in data if path not in found.sizes]:
+        raise ArtifactError(f"{found.repository} has no {missing[0]}, in which {name} keeps weights")
+    _fetch_all(found, [*beside, name, *data], folder, report)
+    return Snapshot(found.repository, found.commit, folder, found.license, folder / name)
+
+
+def _fetch_all(found: Listing, names: list[str], folder: Path, report: Report) -> None:
+    """Download ``names``, if the disk has room for them."""
     missing = sum(found.sizes[name] for name in names if not (folder / name).exists())
     free = shutil.disk_usage(folder).free
     if free < missing:
@@ -106,7 +141,6 @@ def fetch(found: Listing, report: Report) -> Snapshot:
             f"{found.repository} takes {missing / 1e9:.1f} GB more, {folder} has {free / 1e9:.1f} GB free"
         )
     _download(found, names, report)
-    return Snapshot(found.repository, found.commit, folder, found.license)
 
 
 def kept(repository: str) -> Snapshot:
@@ -138,12 +172,12 @@ def _download(found: Listing, names: list[str], report: Report) -> Path:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # the report is ours
-    total, path = sum(found.sizes[name] for name in names), Path()
+    total, folder = sum(found.sizes[name] for name in names), Path()
     with _one_sentence(found.repository), _watched(found.repository, total, report):
         hf_hub_download(found.repository, names[0])  # by no revision: so the cache learns which one is current
         for name in names:
-            path = Path(hf_hub_download(found.repository, name, revision=found.commit))
-    return path.parent
+            folder = Path(hf_hub_download(found.repository, name, revision=found.commit)).parents[name.count("/")]
+    return folder
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from runtime.artifacts import Artifact, ArtifactStore, artifact_key
+from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import Device, memory_share, resolve_device
 from runtime.engine import Engine, EngineStats
 from runtime.errors import ArtifactError, NoWeights, Overloaded
-from runtime.session import DecoderSession
+from runtime.open_decoder import open_decoder
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
 
@@ -226,10 +226,14 @@ class Pool:
             model.set_exception(error)
 
     def _load(self, artifact: Artifact) -> LoadedModel:
+        manifest = artifact.manifest
+        if manifest.task != TEXT_GENERATION:
+            raise ArtifactError(f"{manifest.weights} is here for {manifest.task}, which roost can't run yet")
         tokenizer = artifact.tokenizer()
-        capacity = min(self._config.context, artifact.manifest.shape.context)
-        session = DecoderSession(
+        capacity = min(self._config.context, manifest.context)
+        session = open_decoder(
             artifact.decoder,
+            manifest.interface,
             slots=self._config.rows + self._config.kept_prompts,
             capacity=capacity,
             device=self._device,
@@ -241,7 +245,7 @@ class Pool:
                 "this processor rounds a lone row otherwise: it runs with a companion, so that words stay the same"
             )
         engine = Engine(session, self._config)
-        task = TextGeneration(engine, tokenizer, frozenset(artifact.manifest.stop_tokens))
+        task = TextGeneration(engine, tokenizer, frozenset(manifest.stop_tokens))
         return LoadedModel(artifact, self._device, engine, task, time.time(), time.monotonic())
 
 

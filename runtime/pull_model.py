@@ -1,19 +1,22 @@
-"""Gets a model's own weights: from a GGUF file, a checkpoint's folder, or the Hugging Face hub."""
+"""Gets a model's own weights: from a GGUF file, a checkpoint's folder, an ONNX graph, or the Hugging Face hub."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime import hub
-from runtime.artifacts import Artifact, ArtifactStore, artifact_key, file_record
+from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, Exporter, artifact_key, file_record
 from runtime.build import Ingredients, Origin, build, from_checkpoint, from_gguf
 from runtime.device import Device
 from runtime.errors import ArtifactError
+from runtime.exporter import Dtype, exported
+from runtime.foreign import SUBFOLDER, ForeignDecoder, find_graph, is_foreign
 from runtime.precision import STORED, PrecisionName, suitable_precision
 from runtime.pull import Progress, is_stand_in_file, pull_stand_in, silent
+from runtime.pull_foreign import build_foreign, digest_files, keep_exported, source_files
+from runtime.shape import misstatements
 
 Say = Callable[[str], None]
 _FLOAT_TYPES = ("F32", "F16", "BF16")
@@ -23,13 +26,16 @@ _FLOAT_TYPES = ("F32", "F16", "BF16")
 class Wanted:
     """The catalogue name that weights are to answer for, in which precision (``None``: the one that suits).
 
-    ``int8_kv``: whether the cache of keys and values is to be 8 bits wide.
+    ``int8_kv``: whether the cache of keys and values is to be 8 bits wide. ``exporter``: who makes the graph of a
+    checkpoint. ``task``: what for, by optimum's name.
     """
 
     model: str
     precision: PrecisionName | None = None
     device: Device = field(default_factory=Device)
     int8_kv: bool = False
+    exporter: Exporter = "roost"
+    task: str = TEXT_GENERATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +47,23 @@ class Tell:
 
 
 def pull_from(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell | None = None) -> Artifact:
-    """The artifact of ``wanted`` from a GGUF file or a checkpoint's folder.
+    """The artifact of ``wanted`` from a GGUF file, a checkpoint's folder, or an ONNX graph or its folder.
 
     The stand-in's own file stays the stand-in. Raises :class:`ArtifactError` with one sentence.
     """
     tell = tell or Tell()
-    if source.is_dir():
-        return _pull_folder(store, wanted, source, tell)
+    if source.is_dir() or source.suffix == ".onnx":
+        folder = (source if source.is_dir() else source.parent).resolve()
+        name = folder.parent.name if folder.name == SUBFOLDER else folder.name
+        return _pull_folder(
+            store, wanted, source, Origin(artifact_key(wanted.model), name, name, "", wanted.model), tell
+        )
     if not source.is_file():
         raise ArtifactError(f"there is no file {source}")
     if is_stand_in_file(source):
         return _pull_stand_in(store, wanted, source, tell)
+    if wanted.exporter == "optimum":
+        raise ArtifactError("--exporter optimum takes a checkpoint, not a GGUF file")
     tell.progress(f"reading {source.name}", 0, 0)
     digest = file_record(source)[1]
     if whole := _whole(store, wanted, lambda made: made.manifest.source_sha256 == digest, tell):
@@ -70,7 +82,7 @@ def pull_from_hub(store: ArtifactStore, wanted: Wanted, repository: str, tell: T
         return _pull_kept(store, wanted, repository, tell, error)
     if found and (whole := _whole(store, wanted, lambda made: made.manifest.source == found.source, tell)):
         return whole
-    snapshot = hub.fetch(found, tell.progress) if found else hub.kept(repository)
+    snapshot = hub.fetch(found, tell.progress, precision=wanted.precision) if found else hub.kept(repository)
     return _pull_snapshot(store, wanted, snapshot, tell)
 
 
@@ -78,7 +90,8 @@ def _pull_kept(store: ArtifactStore, wanted: Wanted, repository: str, tell: Tell
     """What is here of ``repository``, for when the hub can't be asked whether there is something newer."""
     try:
         snapshot = hub.kept(repository)
-        from_checkpoint(snapshot.folder)  # refuses a download that broke off
+        if not is_foreign(snapshot.folder):
+            from_checkpoint(snapshot.folder)  # refuses a download that broke off
     except ArtifactError:
         same_repository = f"{repository}@"
         if whole := _whole(store, wanted, lambda made: made.manifest.source.startswith(same_repository), tell):
@@ -92,19 +105,58 @@ def _pull_kept(store: ArtifactStore, wanted: Wanted, repository: str, tell: Tell
 def _pull_snapshot(store: ArtifactStore, wanted: Wanted, snapshot: hub.Snapshot, tell: Tell) -> Artifact:
     if whole := _whole(store, wanted, lambda made: made.manifest.source == snapshot.source, tell):
         return whole
-    digest, repository = _digest(snapshot.folder, tell), snapshot.repository
-    name, key = repository.rsplit("/", 1)[-1], artifact_key(wanted.model)
-    origin = Origin(key, name, snapshot.source, digest, answers=wanted.model, license=snapshot.license)
-    return _build(store, wanted, origin, from_checkpoint(snapshot.folder), tell)
+    key, name = artifact_key(wanted.model), snapshot.repository.rsplit("/", 1)[-1]
+    origin = Origin(key, name, snapshot.source, "", answers=wanted.model, license=snapshot.license)
+    return _pull_folder(store, wanted, snapshot.graph or snapshot.folder, origin, tell)
 
 
-def _pull_folder(store: ArtifactStore, wanted: Wanted, folder: Path, tell: Tell) -> Artifact:
-    parts = from_checkpoint(folder)  # refuses a folder of other things before it is read whole
-    digest = _digest(folder, tell)
+def _pull_folder(store: ArtifactStore, wanted: Wanted, source: Path, origin: Origin, tell: Tell) -> Artifact:
+    """From a checkpoint's folder, or from an ONNX graph or its folder. ``origin`` still lacks the digest."""
+    if source.is_file() or is_foreign(source):
+        return _pull_graph(store, wanted, ForeignDecoder(find_graph(source, wanted.precision)), origin, tell)
+    parts = None if wanted.exporter == "optimum" else from_checkpoint(source)  # refuses other things before all is read
+    digest = _digest(source, tell)
     if whole := _whole(store, wanted, lambda made: made.manifest.source_sha256 == digest, tell):
         return whole
-    name = folder.resolve().name
-    return _build(store, wanted, Origin(artifact_key(wanted.model), name, name, digest, wanted.model), parts, tell)
+    origin = replace(origin, source_sha256=digest)
+    if parts is None:
+        return _pull_exported(store, wanted, source, replace(origin, exporter="optimum"), tell)
+    return _build(store, wanted, origin, parts, tell)
+
+
+def _pull_graph(
+    store: ArtifactStore, wanted: Wanted, decoder: ForeignDecoder, origin: Origin, tell: Tell, *, own: bool = False
+) -> Artifact:
+    """``own``: the graph was made for this pull, and may be moved."""
+    with misstatements(f"{decoder.graph.name}'s configuration"):
+        decoder.check()
+    if not own and wanted.exporter == "optimum":
+        raise ArtifactError(f"{decoder.graph.name} is an ONNX graph already: leave --exporter out")
+    if wanted.int8_kv:
+        raise ArtifactError("--kv int8 is for graphs that roost builds, not for those made elsewhere")
+    has = decoder.file.precision()
+    if wanted.precision not in (None, has):
+        raise ArtifactError(f"{decoder.graph.name} is in {has}, and can't be had in {wanted.precision}")
+    if not own:
+        digest = digest_files(source_files(decoder), tell.progress)
+        origin = replace(origin, exporter="elsewhere", source_sha256=digest)
+        if whole := _whole(store, wanted, lambda made: made.manifest.source_sha256 == digest, tell):
+            return whole
+    tell.say(f"{decoder.graph.name} ({has}), made {'by optimum' if own else 'elsewhere'}")
+    return build_foreign(store, origin, decoder, wanted.device, tell.progress, temporary=own)
+
+
+def _pull_exported(store: ArtifactStore, wanted: Wanted, checkpoint: Path, origin: Origin, tell: Tell) -> Artifact:
+    """From what optimum makes of ``checkpoint``."""
+    if wanted.precision not in (None, "fp32", "fp16"):
+        raise ArtifactError(f"--exporter optimum writes fp32 or fp16, not {wanted.precision}")
+    halved = wanted.device.kind == "cuda" if wanted.precision is None else wanted.precision == "fp16"
+    dtype: Dtype = "fp16" if halved else "fp32"
+    with exported(store.root, checkpoint, wanted.task, dtype, tell.progress, tell.say) as folder:
+        if wanted.task == TEXT_GENERATION:
+            decoder = ForeignDecoder(folder / "model.onnx")
+            return _pull_graph(store, replace(wanted, precision=None), decoder, origin, tell, own=True)
+        return keep_exported(store, origin, folder, wanted.task, tell.progress)
 
 
 def _pull_stand_in(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell) -> Artifact:
@@ -122,6 +174,9 @@ def _whole(store: ArtifactStore, wanted: Wanted, same: Callable[[Artifact], bool
     except ArtifactError:
         return None  # damaged: make it anew
     if made is None or not same(made) or (made.manifest.kv == "int8") != wanted.int8_kv:
+        return None
+    exported = made.manifest.exporter == "optimum"
+    if (exported, made.manifest.task) != (wanted.exporter == "optimum", wanted.task):
         return None
     if wanted.precision is None:
         tell.say(f"{made.manifest.described} is here already (--precision makes another)")
@@ -143,13 +198,5 @@ def _build(store: ArtifactStore, wanted: Wanted, origin: Origin, parts: Ingredie
 
 def _digest(folder: Path, tell: Tell) -> str:
     """One sha256 over the names and the sha256 of a checkpoint's files."""
-    files = sorted(
-        path for pattern in ("*.safetensors", "*.json", "*.jinja", "*.model") for path in folder.glob(pattern)
-    )
-    total, done, digest = sum(path.stat().st_size for path in files), 0, hashlib.sha256()
-    for path in files:
-        tell.progress("checking sha256", done, total)
-        size, record = file_record(path)
-        digest.update(f"{path.name} {record}\n".encode())
-        done += size
-    return digest.hexdigest()
+    patterns = ("*.safetensors", "*.json", "*.jinja", "*.model")
+    return digest_files((path for pattern in patterns for path in folder.glob(pattern)), tell.progress)

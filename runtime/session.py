@@ -1,6 +1,6 @@
 """A decoder in ONNX Runtime with its KV cache: executes a step plan, in place.
 
-The only module that knows onnxruntime. A step binds the cache slots it touches as past *and* present, so nothing is
+A step binds the cache slots it touches as past *and* present, so nothing is
 copied from token to token.
 """
 
@@ -20,7 +20,7 @@ from runtime.scheduler import Release, Span, StepPlan
 if TYPE_CHECKING:
     import onnxruntime
 
-_QUIET = 3  # ONNX Runtime's severities: 2 is warning, 3 error
+_QUIET = 4  # of ONNX Runtime's severities only what ends the process: errors are raised, and told by whoever catches
 _COMPANIONS = 1  # slots in front of the scheduler's
 _COMPANION = Span(-1, -_COMPANIONS, 0, (0,), samples=False)
 _PROBE = 24  # tokens read before the probe of lone rows
@@ -48,11 +48,11 @@ class DecoderSession:
         deterministic: bool = True,
         frugal: bool = False,
     ) -> None:
-        self._session = _open(model, device, threads or usable_cores(), frugal=frugal)
+        self._session = open_session(model, device, threads or usable_cores(), frugal=frugal)
         self.capacity = capacity
         self._cache = KVCache(self._specs(), slots=slots + _COMPANIONS, capacity=capacity)
         self._bindings: dict[tuple[int, int], Any] = {}
-        self._vocab = int(self._session.get_outputs()[0].shape[1])
+        self._vocab = int(self._session.get_outputs()[0].shape[-1])
         self.needs_companion = False
         self.needs_companion = deterministic and self._lone_rows_differ()
 
@@ -114,7 +114,7 @@ class DecoderSession:
         ends = ((row * length + length, span.wanted) for row, span in enumerate(spans))
         wanted = np.array([place for end, count in ends for place in range(end - count, end)], np.int64)
         logits = np.empty((len(wanted), self._vocab), np.float32)
-        binding = self._bind_cache(spans[0].slot + _COMPANIONS, len(spans))
+        binding = self._binding(spans)
         inputs: dict[str, NDArray[Any]] = {
             "input_ids": ids,
             "seqlens_k": lengths,
@@ -128,6 +128,14 @@ class DecoderSession:
         self._session.run_with_iobinding(binding)
         return logits
 
+    def _binding(self, spans: tuple[Span, ...]) -> Any:
+        """A binding whose pasts and presents are the slots of ``spans``."""
+        return self._bind_cache(spans[0].slot + _COMPANIONS, len(spans))
+
+    def _present_of(self, past: str) -> str:
+        """The output that updates the input ``past``."""
+        return past.replace("past.", "present.")
+
     def _bind_cache(self, slot: int, slots: int) -> Any:
         """A binding whose pasts and presents are the given slots, made once."""
         key = (slot, slots)
@@ -136,12 +144,13 @@ class DecoderSession:
             for name, view in self._cache.views(slot, slots).items():
                 place = ("cpu", 0, view.dtype.type, view.shape, view.ctypes.data)
                 binding.bind_input(name, *place)
-                binding.bind_output(name.replace("past.", "present."), *place)
+                binding.bind_output(self._present_of(name), *place)
             self._bindings[key] = binding
         return self._bindings[key]
 
 
-def _open(model: Path, device: Device, threads: int, *, frugal: bool) -> onnxruntime.InferenceSession:
+def open_session(model: Path, device: Device, threads: int, *, frugal: bool = False) -> onnxruntime.InferenceSession:
+    """``model`` in ONNX Runtime on ``device``; :class:`ArtifactError` or :class:`DeviceUnavailable` in one sentence."""
     require_onnxruntime()
     import onnxruntime
 

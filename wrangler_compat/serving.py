@@ -20,11 +20,11 @@ import httpx
 from starlette.applications import Starlette
 
 from catalog import Catalog, ModelCard, Query
-from runtime.artifacts import Artifact, ArtifactStore, Manifest, artifact_key
+from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, Exporter, Manifest, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import memory_share, resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
-from runtime.estimate import memory_bandwidth, needs, parameters, parameters_in_name
+from runtime.estimate import Needs, memory_bandwidth, needs, parameters, parameters_in_name
 from runtime.pool import Pool
 from runtime.precision import PrecisionName
 from runtime.pull import pull_stand_in
@@ -39,6 +39,17 @@ from wrangler_compat.running import Running, announced, find_running
 from wrangler_compat.terminal import progress, table
 
 DEFAULT_PORT = 8790
+EXPORT_TASKS = {
+    "Text Generation": (TEXT_GENERATION,),
+    "Text Embeddings": ("feature-extraction", "sentence-similarity"),
+    "Text Classification": ("text-classification",),
+    "Translation": ("text2text-generation",),
+    "Summarization": ("text2text-generation",),
+    "Automatic Speech Recognition": ("automatic-speech-recognition",),
+    "Image Classification": ("image-classification",),
+    "Object Detection": ("object-detection",),
+}
+"""By the catalogue's name of a task: optimum's names of what can answer it, the usual one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +147,10 @@ def fetch_stand_in(*, allowed: bool, model: str | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """The options of ``roost pull``. ``answers``: the catalogue name that the weights answer for, else ``model``."""
+    """The options of ``roost pull``. ``answers``: the catalogue name that the weights answer for, else ``model``.
+
+    ``task``: what the exporter makes the graph for, by optimum's name; else what the card says.
+    """
 
     model: str | None = None
     source: Path | None = None
@@ -145,6 +159,9 @@ class PullOptions:
     answers: str | None = None
     device: str = "auto"
     kv: str = "float"
+    exporter: Exporter = "roost"
+    task: str | None = None
+    cards: tuple[Path, ...] = ()
 
 
 def pull(options: PullOptions) -> Artifact:
@@ -156,16 +173,28 @@ def pull(options: PullOptions) -> Artifact:
     answers = options.answers or options.model
     if answers is None:
         raise Refused("name a MODEL, or --stand-in")
-    catalog = Catalog.load()
-    catalog[answers]
+    catalog = Catalog.load(*options.cards)
+    task = _export_task(catalog[answers], options)
     from runtime.pull_model import Tell, Wanted, pull_from, pull_from_hub  # brings onnx and gguf
 
-    wanted = Wanted(answers, options.precision, resolve_device(options.device), options.kv == "int8")
+    device = resolve_device(options.device)
+    wanted = Wanted(answers, options.precision, device, options.kv == "int8", options.exporter, task)
     with progress() as report:
         tell = Tell(report, functools.partial(click.echo, err=True))
         if options.source is not None:
             return pull_from(store, wanted, options.source, tell)
         return pull_from_hub(store, wanted, _repository(catalog, options.model or answers), tell)
+
+
+def _export_task(card: ModelCard, options: PullOptions) -> str:
+    """What the graph is to be for, by optimum's name; it must be what the card performs."""
+    if options.task is not None and options.exporter == "roost":
+        raise Refused("--task is for --exporter optimum: roost itself builds for text generation alone")
+    known = EXPORT_TASKS.get(card.task.name, ())
+    task = options.task or (known[0] if known else TEXT_GENERATION)
+    if options.exporter == "optimum" and task not in known:
+        raise Refused(f"{card.name} performs {card.task.name}, which no export for {task} can answer")
+    return task if options.exporter == "optimum" else TEXT_GENERATION
 
 
 def _repository(catalog: Catalog, model: str) -> str:
@@ -310,7 +339,9 @@ def _needs_here(card: ModelCard, store: ArtifactStore) -> list[dict[str, Any]]:
     if card.task.name not in TASKS:
         return []
     own = store.find(artifact_key(card.name))
-    weights = parameters(own.manifest.shape) if own else parameters_in_name(card.name)
+    if own and own.manifest.shape is None:  # made elsewhere: it comes in one precision
+        return [asdict(Needs(own.manifest.precision, own.size, own.size, memory_bandwidth() / own.size))]
+    weights = parameters(own.manifest.shape) if own and own.manifest.shape else parameters_in_name(card.name)
     return [] if weights is None else [asdict(found) for found in needs(weights, memory_bandwidth())]
 
 

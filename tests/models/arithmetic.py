@@ -138,13 +138,21 @@ def _read_cache() -> list[onnx.NodeProto]:
     ]
 
 
-def _logits() -> list[onnx.NodeProto]:
-    """A one-hot row for each wanted position."""
+def _next_token() -> list[onnx.NodeProto]:
+    """``next`` [B, S]."""
     node = helper.make_node
     return [
         node("Add", ["total", "offset"], ["shifted"]),
         node("Cast", ["shifted"], ["whole"], to=_INT64),
         node("Mod", ["whole", "vocab"], ["next"]),
+    ]
+
+
+def _logits() -> list[onnx.NodeProto]:
+    """A one-hot row for each wanted position."""
+    node = helper.make_node
+    return [
+        *_next_token(),
         node("OneHot", ["next", "vocab", "on_off"], ["hot"], axis=-1),
         node("Reshape", ["hot", "flat"], ["flat_hot"]),
         node("Gather", ["flat_hot", "logit_idx"], ["logits"], axis=0),

@@ -43,13 +43,18 @@ def write_checkpoint(folder: Path, *, seed: int = 0) -> Path:
         save_file({name: tensors[name] for name in names if places[name] == shard}, folder / shard)
     _write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
     _write_json(folder / "config.json", CONFIG)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write a tokenizer for which a text's tokens are its bytes, and a template."""
     _write_json(folder / "tokenizer_config.json", {"eos_token": "<end>", "chat_template": TEMPLATE})
     letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<start>", "<end>"]
     tokenizer = Tokenizer(BPE({text: id_ for id_, text in enumerate(letters)}, []))
     tokenizer.add_special_tokens(letters[256:])
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
 
 
 def _tensors(rng: np.random.Generator) -> dict[str, Any]:

@@ -75,16 +75,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(f"/api/models/{hub.repository}"):
             self._send(200, json.dumps(self._info()).encode(), {})
         elif re.match(f"/{hub.repository}/resolve/({COMMIT}|main)/", path):
-            self._send_file(hub.folder / path.rsplit("/", 1)[1])
+            self._send_file(path.partition("/resolve/")[2].partition("/")[2])
         else:
             self._send(404, b'{"error": "not found"}', {"X-Error-Code": "RepoNotFound"})
 
     def _info(self) -> dict[str, Any]:
-        files = [{"rfilename": path.name, "size": path.stat().st_size} for path in sorted(self.server.folder.iterdir())]
         hub = self.server
+        paths = [path for path in sorted(hub.folder.rglob("*")) if path.is_file()]
+        files = [{"rfilename": str(path.relative_to(hub.folder)), "size": path.stat().st_size} for path in paths]
         return {"id": hub.repository, "sha": COMMIT, "siblings": files, "cardData": {"license": LICENSE}}
 
-    def _send_file(self, path: Path) -> None:
+    def _send_file(self, name: str) -> None:
+        path = self.server.folder / name
         if not path.is_file():
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
@@ -97,9 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
         reading = self.command == "GET"
         if reading:
-            self.server.sent.append((path.name, start))
-        stall = self.server.stall.pop(path.name, None) if reading else None
-        cut = self.server.cut.pop(path.name, None) if reading else None
+            self.server.sent.append((name, start))
+        stall = self.server.stall.pop(name, None) if reading else None
+        cut = self.server.cut.pop(name, None) if reading else None
         self._send(206 if "Content-Range" in headers else 200, whole[start:], headers, stall or cut)
         if stall is not None:
             self.wfile.flush()

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,23 @@ from numpy.typing import NDArray
 from runtime.config import EngineConfig
 from runtime.device import Device
 from runtime.engine import Engine
+from runtime.graph_interface import GraphInterface
+from runtime.open_decoder import open_decoder
 from runtime.scheduler import StepPlan
 from runtime.session import DecoderSession
 from tests.models.arithmetic import write_arithmetic_decoder
+from tests.models.foreign_arithmetic import write_foreign_decoder
 
 CAPACITY = 128
 StartEngine = Callable[..., Engine]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A graph of the arithmetic model, and how it is fed; ``None`` for our own kind."""
+
+    path: Path
+    interface: GraphInterface | None
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +33,25 @@ def arithmetic_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_arithmetic_decoder(tmp_path_factory.mktemp("arithmetic") / "decoder.onnx")
 
 
+@pytest.fixture(scope="session", params=["own", "in_place", "concat"])
+def decoder(
+    request: pytest.FixtureRequest, arithmetic_decoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Decoder:
+    """The arithmetic model in each kind of graph that is served; the engine's laws hold on all."""
+    if request.param == "own":
+        return Decoder(arithmetic_decoder, None)
+    path = tmp_path_factory.mktemp(request.param) / "model.onnx"
+    return Decoder(path, write_foreign_decoder(path, in_place=request.param == "in_place"))
+
+
 @pytest.fixture
-def start_engine(arithmetic_decoder: Path) -> Iterator[StartEngine]:
-    """Starts engines over the arithmetic decoder whose every step is checked; closes them at the end."""
+def start_engine(decoder: Decoder) -> Iterator[StartEngine]:
+    """Starts engines over an arithmetic decoder whose every step is checked; closes them at the end."""
     engines: list[Engine] = []
 
     def start(*, kv_tokens: int = 10_000, deterministic: bool = True, **shape: int) -> Engine:
         wanted = {"rows": 4, "waiting": 64, "chunk_tokens": 8, "prefill_tokens": 32, "kept_prompts": 3, **shape}
-        session = PoisonedSession(arithmetic_decoder, wanted["rows"] + wanted["kept_prompts"])
+        session = WatchedExecutor(decoder, wanted["rows"] + wanted["kept_prompts"])
         config = EngineConfig(
             kv_bytes=kv_tokens * session.kv_bytes_per_token, deterministic=deterministic, debug=True, **wanted
         )
@@ -40,20 +63,33 @@ def start_engine(arithmetic_decoder: Path) -> Iterator[StartEngine]:
         engine.close()
 
 
-class PoisonedSession(DecoderSession):
+class WatchedExecutor:
     """A session whose cache holds poison at the start, and which fails a step where a test wants it to."""
 
-    fail_next = False
-
-    def __init__(self, model: Path, slots: int) -> None:
-        super().__init__(model, slots=slots, capacity=CAPACITY, device=Device(), threads=1)
+    def __init__(self, decoder: Decoder, slots: int) -> None:
+        self._session = open_decoder(
+            decoder.path, decoder.interface, slots=slots, capacity=CAPACITY, device=Device(), threads=1
+        )
+        self.fail_next = False
         self.plans: list[StepPlan] = []
-        for view in self._cache.views(0, slots + 1).values():
-            view.fill(31.0)  # nothing may read what nobody wrote
+        if isinstance(self._session, DecoderSession):
+            for view in self._session._cache.views(0, slots + 1).values():
+                view.fill(31.0)  # nothing may read what nobody wrote
+
+    @property
+    def capacity(self) -> int:
+        return self._session.capacity
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return self._session.kv_bytes_per_token
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         self.plans.append(plan)
         if self.fail_next:
             self.fail_next = False
             raise RuntimeError("the model broke, as this test asked it to")
-        return super().run(plan)
+        return self._session.run(plan)
+
+    def close(self) -> None:
+        self._session.close()

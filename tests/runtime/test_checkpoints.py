@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from runtime.checkpoint_config import CheckpointConfig
@@ -24,24 +23,11 @@ from runtime.errors import ArtifactError
 from runtime.linear_graph import EXACT
 from runtime.precision import COMPUTES, PrecisionName
 from runtime.quantized_weights import QuantizedWeights
-from runtime.scheduler import Span, StepPlan
 from runtime.session import DecoderSession
-from tests.runtime.reference.tiny_checkpoints import CHECKPOINTS, GREEDY, PROMPTS, WINDOW, config, write_checkpoint
+from tests.runtime.reading import LENGTH, TOLERANCE, Reference, check_at_once, check_in_chunks, check_ragged_batch, read
+from tests.runtime.reference.tiny_checkpoints import CHECKPOINTS, WINDOW, config, write_checkpoint
 
-Floats = NDArray[np.float32]
 REFERENCE = Path(__file__).parent / "reference" / "checkpoint_logits.npz"
-TOLERANCE = 1e-4
-LENGTH = max(PROMPTS) + GREEDY
-
-
-class Reference:
-    """What transformers computed with one checkpoint."""
-
-    def __init__(self, name: str) -> None:
-        with np.load(REFERENCE) as saved:
-            self.logits: Floats = saved[f"{name}.logits"]
-            self.rows: list[list[int]] = [saved[f"{name}.row{index}"].tolist() for index in range(len(PROMPTS))]
-            self.sha256 = str(saved[f"{name}.sha256"])
 
 
 @pytest.fixture(scope="module", params=CHECKPOINTS)
@@ -51,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def reference(name: str) -> Reference:
-    return Reference(name)
+    return Reference(REFERENCE, name)
 
 
 @pytest.fixture(scope="module")
@@ -64,39 +50,17 @@ def session(name: str, reference: Reference, tmp_path_factory: pytest.TempPathFa
     session.close()
 
 
-def read(session: DecoderSession, tokens: list[int], start: int, end: int, *, row: int = 0) -> Floats:
-    """The logits after token ``end`` - 1, reading the tokens from ``start`` as one chunk."""
-    chunk = Span(row, row, start, tuple(tokens[start:end]), samples=True)
-    logits: Floats = session.run(StepPlan((), (), chunk))[0]
-    return logits
-
-
 def test_logits_of_a_prompt_at_once(session: DecoderSession, reference: Reference) -> None:
-    tokens = reference.rows[-1]
-    for end in (1, 2, 7, WINDOW, WINDOW + 1, WINDOW + 2, 40, LENGTH):
-        np.testing.assert_allclose(read(session, tokens, 0, end), reference.logits[end - 1], rtol=0, atol=TOLERANCE)
+    check_at_once(session, reference)
 
 
 @pytest.mark.parametrize("size", [5, 16, 50])
 def test_logits_of_a_prompt_in_chunks(session: DecoderSession, reference: Reference, size: int) -> None:
-    tokens = reference.rows[-1]
-    for start in range(0, LENGTH, size):
-        end = min(start + size, LENGTH)
-        found = read(session, tokens, start, end)
-        np.testing.assert_allclose(found, reference.logits[end - 1], rtol=0, atol=TOLERANCE)
+    check_in_chunks(session, reference, size)
 
 
 def test_greedy_tokens_of_a_ragged_batch(session: DecoderSession, reference: Reference) -> None:
-    rows = [row[:length] for row, length in zip(reference.rows, PROMPTS, strict=True)]
-    last = [read(session, row, 0, len(row), row=index) for index, row in enumerate(rows)]
-    for step in range(GREEDY):
-        np.testing.assert_allclose(last[-1], reference.logits[max(PROMPTS) + step - 1], rtol=0, atol=TOLERANCE)
-        for row, logits in zip(rows, last, strict=True):
-            row.append(int(logits.argmax()))
-        if step < GREEDY - 1:
-            spans = (Span(i, i, len(row) - 1, (row[-1],), samples=True) for i, row in enumerate(rows))
-            last = list(session.run(StepPlan((), tuple(spans), None)))
-    assert rows == reference.rows
+    check_ragged_batch(session, reference)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +79,7 @@ def test_greedy_tokens_of_a_ragged_batch(session: DecoderSession, reference: Ref
 )
 def test_the_references_tell_every_constant(name: str, change: dict[str, Any], tmp_path: Path) -> None:
     write_checkpoint(tmp_path, name)
-    weights, reference = CheckpointWeights(tmp_path), Reference(name)
+    weights, reference = CheckpointWeights(tmp_path), Reference(REFERENCE, name)
     weights.shape = replace(weights.shape, **change)
     write_decoder(tmp_path / "decoder.onnx", weights, EXACT)
     session = DecoderSession(tmp_path / "decoder.onnx", slots=1, capacity=LENGTH, device=Device(), threads=1)
@@ -133,7 +97,7 @@ def test_every_architecture_runs_in_every_precision(
     weights = QuantizedWeights(CheckpointWeights(tmp_path), precision, lambda _parameters: None)
     write_decoder(tmp_path / "decoder.onnx", weights, COMPUTES[precision])
     session = DecoderSession(tmp_path / "decoder.onnx", slots=1, capacity=LENGTH, device=Device(), threads=1)
-    reference = Reference(name)
+    reference = Reference(REFERENCE, name)
     found = [read(session, reference.rows[-1], at, at + 1) for at in range(LENGTH)]
     session.close()
     # 4 bits of random weights lose much; what is wrong loses more than the logits' own spread.

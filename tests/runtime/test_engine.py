@@ -18,7 +18,7 @@ from runtime.engine import Engine, Generation
 from runtime.errors import ContextTooLong, EngineFailed, Overloaded
 from runtime.scheduler import StepPlan
 from tests.models.arithmetic import VOCAB, continuation
-from tests.runtime.conftest import CAPACITY, PoisonedSession, StartEngine
+from tests.runtime.conftest import CAPACITY, StartEngine, WatchedExecutor
 
 GREEDY = SamplingParams(temperature=0)
 Visit: TypeAlias = tuple[list[int], int, int, frozenset[int], int | None, float]
@@ -267,7 +267,7 @@ async def test_the_longest_request_fits(start_engine: StartEngine) -> None:
 async def test_a_failing_step_ends_its_requests_and_the_engine_serves_on(start_engine: StartEngine) -> None:
     engine = start_engine(rows=2)
     session = engine._executor
-    assert isinstance(session, PoisonedSession)
+    assert isinstance(session, WatchedExecutor)
     session.fail_next = True
     with pytest.raises(EngineFailed, match="as this test asked"):
         await read(submit(engine, [1], 5))
@@ -298,7 +298,7 @@ async def test_one_requests_fault_in_sampling_hurts_nobody_else(start_engine: St
 async def test_a_failed_step_leaves_no_wrong_kept_prompt(start_engine: StartEngine) -> None:
     engine, first = start_engine(rows=2), [5] * 40
     session = engine._executor
-    assert isinstance(session, PoisonedSession)
+    assert isinstance(session, WatchedExecutor)
     await read(submit(engine, first, 5))  # the copy that keeps it is part of the next step, which fails
     session.fail_next = True
     with pytest.raises(EngineFailed):
@@ -382,7 +382,7 @@ async def test_closing_fails_what_runs(start_engine: StartEngine) -> None:
 async def test_streams_keep_their_pace_while_a_long_prompt_is_read(start_engine: StartEngine) -> None:
     engine = start_engine(rows=2, chunk_tokens=4, prefill_tokens=4)
     session = engine._executor
-    assert isinstance(session, PoisonedSession)
+    assert isinstance(session, WatchedExecutor)
     await asyncio.gather(read(submit(engine, [1], 60)), read(submit(engine, [2] * 40, 5)))
     mixed = [plan for plan in session.plans if plan.decode and plan.chunk]
     assert mixed

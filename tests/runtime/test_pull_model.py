@@ -230,6 +230,7 @@ def test_what_is_told_beforehand_is_what_is_written(
     store: ArtifactStore, checkpoint: Path, precision: PrecisionName
 ) -> None:
     made = pull_from(store, Wanted(MODEL, precision), checkpoint)
+    assert made.manifest.shape is not None
     told = disk_bytes(made.manifest.shape, precision)
     written = made.manifest.files["decoder.onnx.data"][0]
     assert told * 0.95 < written < told + (300 << 10)  # pages, rotary tables

@@ -30,14 +30,15 @@ def main() -> None:
     for name in CHECKPOINTS:
         with tempfile.TemporaryDirectory() as folder:
             digest = write_checkpoint(Path(folder), name)
-            found |= {f"{name}.{key}": value for key, value in _reference(name, folder).items()}
+            found |= {f"{name}.{key}": value for key, value in reference(name, folder).items()}
             found[f"{name}.sha256"] = np.array(digest)
     if "--write" in sys.argv:
         np.savez_compressed(COMMITTED, **found)
-    _compare(found)
+    compare(found, COMMITTED)
 
 
-def _reference(name: str, folder: str) -> dict[str, Any]:
+def reference(name: str, folder: str) -> dict[str, Any]:
+    """The greedy rows of ``folder``'s checkpoint, and the logits along the longest."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     rows, lead = [], np.inf
     for prompt in prompts():
@@ -72,15 +73,16 @@ def _generated(model: Any, prompt: list[int]) -> list[int]:
     return row
 
 
-def _compare(found: dict[str, Any]) -> None:
-    with np.load(COMMITTED) as committed:
-        assert sorted(found) == sorted(committed.files), "other checkpoints than those in the repository"
+def compare(found: dict[str, Any], committed: Path) -> None:
+    """Raise where ``found`` isn't what the repository has."""
+    with np.load(committed) as there:
+        assert sorted(found) == sorted(there.files), "other checkpoints than those in the repository"
         for key, value in found.items():
             if key.endswith("logits"):
-                np.testing.assert_allclose(value, committed[key], rtol=0, atol=TOLERANCE, err_msg=key)
+                np.testing.assert_allclose(value, there[key], rtol=0, atol=TOLERANCE, err_msg=key)
             else:
-                assert np.array_equal(value, committed[key]), f"{key} differs"
-    print(f"{len(CHECKPOINTS)} checkpoints agree with {COMMITTED.name}")
+                assert np.array_equal(value, there[key]), f"{key} differs"
+    print(f"what was computed agrees with {committed.name}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ if [[ ! $installed -nt $requirements ]]; then
     echo "setting up $venv with PyTorch and transformers (some minutes, once)"
     "${PYTHON:-python3}" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps onnxruntime-genai==0.15.2
     touch "$installed"
 fi
 
