@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.device import Device
 from runtime.feeds import feeds
 from runtime.graph_interface import LOGITS, GraphInterface
 from runtime.kv_cache import SlabSpec
@@ -21,26 +21,17 @@ from runtime.session import DecoderSession
 
 
 class MaskedSession(DecoderSession):
-    """One such decoder, loaded. Rows of a step are padded on their right up to the longest."""
+    """One such decoder, loaded; ``options`` are :class:`DecoderSession`'s.
+
+    Rows of a step are padded on their right up to the longest.
+    """
 
     takes_adapters = False
 
-    def __init__(
-        self,
-        model: Path,
-        interface: GraphInterface,
-        *,
-        slots: int,
-        capacity: int,
-        device: Device,
-        threads: int | None = None,
-        deterministic: bool = True,
-    ) -> None:
+    def __init__(self, model: Path, interface: GraphInterface, **options: Any) -> None:
         self._interface = interface
         self._presents = {tensor.past: tensor.present for tensor in interface.cache}
-        super().__init__(
-            model, slots=slots, capacity=capacity, device=device, threads=threads, deterministic=deterministic
-        )
+        super().__init__(model, **options)
 
     def _specs(self) -> dict[str, SlabSpec]:
         dtype = np.dtype(self._interface.cache_type)

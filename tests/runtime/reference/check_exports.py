@@ -19,6 +19,7 @@ from runtime.device import Device
 from runtime.engine import Executor
 from runtime.exporter import export_needs
 from runtime.open_decoder import open_decoder
+from runtime.pull_model import Tell, Wanted, pull_from
 from tests.runtime.reading import TOLERANCE, Reference, check_at_once, check_engine, check_in_chunks, check_ragged_batch
 from tests.runtime.reference.tiny_checkpoints import prompts
 from tests.runtime.reference.tiny_foreign import CONTEXT, DECODERS, ENCODERS, EXPORTED, LOGITS
@@ -112,6 +113,23 @@ def test_an_encoder_is_kept_for_its_task(name: str, tmp_path: Path) -> None:
     with np.load(EXPORTED / LOGITS.name) as saved:
         np.testing.assert_allclose(found, saved[f"{name}.logits"], rtol=0, atol=TOLERANCE)
     assert name in roost("cache").stdout
+
+
+def test_ctrl_c_while_exporting_leaves_nothing(tmp_path: Path) -> None:
+    store, (checkpoint, exporters) = ArtifactStore(tmp_path), (EXPORTED / "opt", ArtifactStore().root / "exporters")
+    (tmp_path / "exporters").symlink_to(exporters.resolve())
+    looks = 0
+
+    def interrupt(what: str, _done: int, _total: int) -> None:
+        nonlocal looks
+        looks += what.startswith("exporting")
+        if looks == 3:  # a process of optimum's is at work
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull_from(store, Wanted(MODEL, exporter="optimum"), checkpoint, Tell(interrupt))
+    assert [path for path in (tmp_path / "exports").rglob("*") if path.suffix != ".lock"] == []
+    assert not store.all()
 
 
 def test_what_optimum_can_t_export_is_one_sentence(tmp_path: Path) -> None:
