@@ -21,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.adapter import SCALE
+from runtime.errors import ArtifactError
 from runtime.lora_inputs import PLACES, ROWS, TAKEN
 
 PRODUCTS = {"qkv": "norm1", "o": "attended", "gate_up": "norm2", "down": "gated"}
@@ -41,8 +43,14 @@ def takes_adapters(model: Path) -> bool:
 
 
 def with_adapters(model: Path, targets: Collection[str]) -> bytes:
-    """The graph of ``model`` with inputs for adapters on ``targets``; its data file stays where it is."""
-    loaded = onnx.load(model, load_external_data=False)
+    """The graph of ``model`` with inputs for adapters on ``targets``; its data file stays where it is.
+
+    Raises :class:`ArtifactError` where the file is gone or damaged.
+    """
+    try:
+        loaded = onnx.load(model, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise ArtifactError(f"{model.name} can't be read anew: {error}") from error
     graph, nodes = loaded.graph, list[onnx.NodeProto]()
     floats = _float_type(graph)
     assert floats is not None  # as takes_adapters says

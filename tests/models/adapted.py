@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from runtime.adapter import Adapter
 from runtime.adapters import PeftAdapter
+from runtime.artifacts import ArtifactStore
 from runtime.checkpoint_weights import CheckpointWeights
 from runtime.decoder_graph import write_decoder
 from runtime.device import Device
@@ -17,7 +18,9 @@ from runtime.precision import COMPUTES, PrecisionName
 from runtime.quantized_weights import QuantizedWeights
 from runtime.scheduler import Span, StepPlan
 from runtime.session import DecoderSession
-from tests.runtime.reference.tiny_adapters import write_tiny_adapter
+from runtime.stand_in import find_stand_in
+from tests.runtime.reference.smollm2_adapter import KIND, write_smollm2_adapter
+from tests.runtime.reference.tiny_adapters import Kind, write_tiny_adapter
 from tests.runtime.reference.tiny_checkpoints import write_checkpoint
 
 Floats = NDArray[np.float32]
@@ -65,3 +68,11 @@ def write(session: DecoderSession, rows: list[tuple[int, int, Adapter | None]]) 
     """A decode step of rows that are each a place, a token and an adapter: logits [rows, vocab]."""
     spans = (Span(row, row, place, (token,), True, adapter=adapter) for row, (place, token, adapter) in enumerate(rows))
     return session.run(StepPlan((), tuple(spans), None))
+
+
+def smollm2_adapter(folder: Path, seed: int, kind: Kind = KIND) -> Adapter:
+    """A random adapter for the stand-in, whose files are written into ``folder``."""
+    write_smollm2_adapter(folder, seed=seed, kind=kind)
+    stand_in = find_stand_in(ArtifactStore())
+    assert stand_in is not None
+    return PeftAdapter.read(folder).fit(stand_in.manifest.shape, key=str(folder), name=folder.name)
