@@ -113,7 +113,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, _Floats]]:
         raise AdapterError(f"{WEIGHTS} has more than {MAX_BYTES // 10**6} MB, the platform's limit")
     try:
         with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118  (it is no dict)
+            for name in sorted(file.keys()):
                 yield name, _floats(name, file)
     except SafetensorError as error:
         raise AdapterError(f"{WEIGHTS} is not a readable safetensors file: {error}") from error
