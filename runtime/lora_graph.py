@@ -37,8 +37,9 @@ def takes_adapters(model: Path) -> bool:
     """Whether ``model`` is a graph whose products :func:`with_adapters` finds: one that roost wrote."""
     graph = onnx.load(model, load_external_data=False).graph
     made = {name for node in graph.node for name in node.output}
-    layers = {name.split(".")[0] for name in made if name.endswith(".qkv")}
-    wanted = {f"{layer}.{name}" for layer in layers for pair in PRODUCTS.items() for name in pair}
+    caches = [entry.name.split(".") for entry in graph.input if entry.name.startswith("past.")]
+    layers = {cache[1] for cache in caches if len(cache) == 3}  # past.3.k
+    wanted = {f"layer{layer}.{name}" for layer in layers for pair in PRODUCTS.items() for name in pair}
     return bool(layers) and wanted <= made and _float_type(graph) is not None
 
 
