@@ -58,6 +58,8 @@ def _copy(source: BinaryIO, target: Path) -> None:
 async def _form(request: Request, most: int) -> FormData:
     try:
         return await MultiPartParser(request.headers, _bounded(request, most), max_files=1, max_fields=8).parse()
+    except BodyTooLarge:
+        raise
     except (MultiPartException, KeyError, ValueError) as error:  # a content type that is none, or without a boundary
         raise BadBody(f"expected a multipart form: {error}") from error
 
