@@ -39,7 +39,8 @@ class AdapterCache:
 
     def loaded(self) -> list[Adapter]:
         """What is in memory, by name."""
-        return sorted(self._alive.values(), key=lambda adapter: adapter.name)
+        alive = (reference() for reference in self._alive.valuerefs())  # a copy, whoever loads meanwhile
+        return sorted((one for one in alive if one is not None), key=lambda adapter: adapter.name)
 
     @property
     def _taken(self) -> int:

@@ -99,7 +99,7 @@ class DecoderSession:
         """Release the model and the cache."""
         self._bindings.clear()
         self._cache.close()
-        del self._session
+        self.__dict__.pop("_session", None)  # gone already where it couldn't be opened anew
 
     def _specs(self) -> dict[str, SlabSpec]:
         """A slab for every ``past.*`` input."""
@@ -139,12 +139,13 @@ class DecoderSession:
         """Whether a decode step of one row gives other bits than the same row in a step of two."""
         cache, self._cache = self._cache, KVCache(self._specs(), slots=1 + _COMPANIONS, capacity=_PROBE)
         self._bindings.clear()
-        self._forward((Span(0, 0, 0, tuple(range(1, _PROBE)), samples=False, adapter=adapter),))
-        asks = Span(0, 0, _PROBE - 1, (1,), samples=True, adapter=adapter)
-        alone, accompanied = self._forward((asks,)), self._forward((_COMPANION, asks))
-        self._bindings.clear()
-        self._cache = cache
-        return not np.array_equal(alone, accompanied)
+        try:
+            self._forward((Span(0, 0, 0, tuple(range(1, _PROBE)), samples=False, adapter=adapter),))
+            asks = Span(0, 0, _PROBE - 1, (1,), samples=True, adapter=adapter)
+            return not np.array_equal(self._forward((asks,)), self._forward((_COMPANION, asks)))
+        finally:
+            self._bindings.clear()
+            self._cache = cache
 
     def _forward(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
         """One run over ``spans``, which hold consecutive slots and as many tokens each."""

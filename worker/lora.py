@@ -74,9 +74,13 @@ async def adapter_of(card: ModelCard, finetune: Finetune, store: FinetuneStore, 
 
     Raises :class:`LoraUnsupported` where they take none, :class:`AdapterError` where they are of another shape.
     """
-    if not loaded.engine.takes_adapters:
-        raise unsupported(card)
-    return await asyncio.to_thread(loaded.adapter, finetune, store.folder(finetune))
+
+    def load() -> Adapter:
+        if not loaded.engine.takes_adapters:
+            raise unsupported(card)
+        return loaded.adapter(finetune, store.folder(finetune))
+
+    return await asyncio.to_thread(load)
 
 
 def unsupported(card: ModelCard) -> LoraUnsupported:

@@ -1,7 +1,7 @@
 """What adapters cost: tokens per second of the stand-in with none, one and several of them in a step.
 
-`make lora-speed`. Cases take turns. ``--cpu``: one thread's own seconds, which other work hardly changes. Adapters
-are random, of rank 8. "One run for each adapter": ONNX Runtime's own LoraAdapter would need it, whose runs have one adapter each.
+`make lora-speed`. Cases take turns. ``--cpu``: one thread's own seconds, which other work hardly changes. "One run for
+each adapter": ONNX Runtime's own LoraAdapter would need it, whose runs have one adapter each.
 """
 
 from __future__ import annotations
