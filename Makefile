@@ -11,7 +11,7 @@ NODE := tests/wrangler_compat/node
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-export gguf-reference setup check dev node-packages agreement perplexity speed docker-dry-run clean
+.PHONY: demo test test-js test-export gguf-reference setup check dev node-packages agreement perplexity lora-speed speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -25,9 +25,11 @@ test: check node-packages
 test-js: dev setup node-packages ## those of make test that need Node.js: Workers on the real wrangler, workerd and vitest
 	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py
 
-test-export: dev ## makes the references afresh with PyTorch, exports with optimum for real, and compares (3 GB, five minutes)
+test-export: setup ## makes the references of architectures and adapters afresh with PyTorch and PEFT, exports with optimum for real, and compares (3 GB, five minutes)
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
 	@tests/runtime/reference/with_torch.sh make_foreign
+	@tests/runtime/reference/with_torch.sh make_adapter_logits \
+		"$$($(BIN)/python -c 'from runtime.artifacts import ArtifactStore; from runtime.stand_in import GGUF_NAME; print(ArtifactStore().downloads / GGUF_NAME)')"
 	$(BIN)/pytest tests/runtime/reference/check_exports.py
 
 gguf-reference: ## makes the references of the GGUF architectures afresh with llama.cpp, and compares
@@ -49,6 +51,9 @@ agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into
 
 perplexity: setup ## what rounding costs, beside llama.cpp's formats
 	@tests/benchmarks/with_peers.sh benchmarks.perplexity
+
+lora-speed: setup ## tokens per second with none, one and several LoRA adapters in a step
+	@$(BIN)/python -m tests.benchmarks.lora
 
 speed: setup ## tokens per second beside llama.cpp, and what the doors cost
 	@tests/benchmarks/with_peers.sh benchmarks.speed

@@ -129,6 +129,11 @@ class ModelCard(BaseModel):
         """Whether the card calls the model beta; a card that says nothing is generally available."""
         return self.text_of("beta") == "true"
 
+    @property
+    def takes_lora(self) -> bool:
+        """Whether requests may name a LoRA: the card's property says so, or its input schema has the field."""
+        return self.text_of("lora") == "true" or "lora" in self.inputs.names
+
     @cached_property
     def limits(self) -> Limits:
         """The properties that are numbers, as numbers; one that isn't a number counts as absent."""

@@ -25,13 +25,13 @@ class InvalidInput(ValueError):
 
 
 class InputSchema:
-    """One compiled input schema."""
+    """One compiled input schema. ``names``: the inputs that any of its variants knows."""
 
     def __init__(self, schema: Json) -> None:
         self.schema = schema
         self._validator = jsonschema_rs.validator_for(schema)
         self._variants = [_Variant(schema, variant) for variant in _variants(schema)]
-        self._known = frozenset(name for variant in self._variants for name in variant.properties)
+        self.names = frozenset(name for variant in self._variants for name in variant.properties)
 
     def validate(self, inputs: object) -> Json:
         """A new dict: ``inputs`` without nulls and unknown names, with the matching variant's defaults.
@@ -53,7 +53,7 @@ class InputSchema:
         if matching is None:
             return given
         foreign = {name for variant in self._variants for name in variant.required} - matching.properties.keys()
-        kept = {name: value for name, value in given.items() if name in self._known - foreign or not self._known}
+        kept = {name: value for name, value in given.items() if name in self.names - foreign or not self.names}
         return {**matching.defaults, **kept}
 
     def _refusal(self, given: Json) -> InvalidInput:

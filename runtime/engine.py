@@ -17,9 +17,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.adapter import Adapter
 from runtime.config import EngineConfig, SamplingParams
 from runtime.device import memory_share
-from runtime.errors import ContextTooLong, EngineFailed, Overloaded
+from runtime.errors import ContextTooLong, EngineFailed, LoraUnsupported, Overloaded
 from runtime.invariants import Snapshot, check_commit, check_plan
 from runtime.sampling import Constraint, Sampled, Sampler, Scores, sample, sample_along
 from runtime.scheduler import Scheduler, StepPlan, Update
@@ -40,6 +41,10 @@ class Executor(Protocol):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of KV cache that one token takes."""
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether rows may have LoRA adapters of their own."""
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         """Execute the moves and spans; logits float32 [sum of ``wanted`` over plan.sampled, vocab]."""
@@ -161,16 +166,19 @@ class Engine:
         stop_tokens: frozenset[int] = frozenset(),
         sampling: SamplingParams | None = None,
         constraint: Constraint | None = None,
+        adapter: Adapter | None = None,
     ) -> Generation:
         """Queue ``tokens`` for generation; call it on the event loop that will read the answer.
 
         Raises :class:`ContextTooLong` past the engine's capacity, :class:`Overloaded` where the queue is full,
-        :class:`EngineFailed` once closed.
+        :class:`LoraUnsupported` for an ``adapter`` that the model can't take, :class:`EngineFailed` once closed.
         """
+        if adapter is not None and not self.takes_adapters:
+            raise LoraUnsupported("The model does not support LoRa inference")
         if len(tokens) + max_tokens > self.capacity:
             raise ContextTooLong(len(tokens) + max_tokens, self.capacity)
         lookup = None if self._deterministic else PromptLookup(tokens)
-        sequence = Sequence(next(self._ids), list(tokens), len(tokens), max_tokens, stop_tokens, lookup=lookup)
+        sequence = Sequence(next(self._ids), list(tokens), len(tokens), max_tokens, stop_tokens, adapter, lookup=lookup)
         generation = Generation(self, sequence)
         running = _Running(Sampler(sampling or SamplingParams(), tokens, constraint), generation)
         with self._wake:
@@ -187,6 +195,11 @@ class Engine:
     def open(self) -> bool:
         """Whether it takes requests: not once closed or broken."""
         return self._open
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether requests may have LoRA adapters."""
+        return self._executor.takes_adapters
 
     def stats(self) -> EngineStats:
         """A snapshot, taken without stopping the engine; counts may be a step old."""

@@ -4,7 +4,11 @@ RuntimeFault
 ├── Refused             the request can't be served as it stands (the caller's to mend)
 │   ├── BadParameter
 │   ├── ContextTooLong
-│   └── LoraUnsupported
+│   ├── LoraUnsupported
+│   ├── AdapterError    an adapter's files can't be used, or don't fit the weights
+│   ├── UnknownFinetune
+│   ├── FinetuneIncomplete
+│   └── FinetuneTaken
 ├── Overloaded          the waiting queue is full; the same request may pass later
 ├── EngineFailed        a step raised, or the engine is closed
 ├── NoWeights           nothing on this machine answers for the model
@@ -44,6 +48,22 @@ class ContextTooLong(Refused):
 
 class LoraUnsupported(Refused):
     """A LoRA was named for a model that takes none."""
+
+
+class AdapterError(Refused):
+    """An adapter whose files can't be used, or don't fit the weights that answer; the sentence says why."""
+
+
+class UnknownFinetune(Refused):
+    """No fine-tune has this name or id, or it was made for another model."""
+
+
+class FinetuneIncomplete(Refused):
+    """A fine-tune that lacks one of its two files."""
+
+
+class FinetuneTaken(Refused):
+    """A fine-tune's name, or a file of it, that is there already."""
 
 
 class Overloaded(RuntimeFault):

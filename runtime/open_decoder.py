@@ -15,20 +15,8 @@ from runtime.masked_session import MaskedSession
 from runtime.scheduler import Release, Span, StepPlan
 from runtime.session import DecoderSession
 
-_TRIED = (
-    3,
-    11,
-    5,
-    7,
-    2,
-    13,
-    4,
-    9,
-    6,
-    8,
-    12,
-    10,
-)  # tokens; any will do, but for the start and end that low ids often are
+# Tokens to try with: any will do, but for the start and end that low ids often are.
+_TRIED = (3, 11, 5, 7, 2, 13, 4, 9, 6, 8, 12, 10)
 _STEPS = 5  # of them one by one
 _LOSS = 0.5  # of the logits' spread; a cache mixed up loses more, rounding of a chunk as a whole less
 

@@ -9,7 +9,13 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from runtime.adapter import Adapter
+from runtime.adapter_cache import AdapterCache
 from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import Device, memory_share, resolve_device
@@ -18,6 +24,9 @@ from runtime.errors import ArtifactError, NoWeights, Overloaded
 from runtime.open_decoder import open_decoder
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
+
+if TYPE_CHECKING:
+    from runtime.finetunes import Finetune, FinetuneStore
 
 _WEIGHTS_SHARE = 0.5  # of the memory this process may use
 _WATCH_EVERY = 5.0  # seconds
@@ -53,6 +62,7 @@ class LoadedModel:
     loaded_at: float
     used_at: float
     names: set[str] = field(default_factory=set)
+    adapters: AdapterCache = field(default_factory=AdapterCache)
 
     @property
     def busy(self) -> bool:
@@ -69,6 +79,20 @@ class LoadedModel:
     def idle_seconds(self) -> float:
         """How long ago it was last asked for."""
         return time.monotonic() - self.used_at
+
+    def adapter(self, finetune: Finetune, folder: Path) -> Adapter:
+        """The adapter of ``finetune``, whose files are in ``folder``, for these weights; loaded if it isn't in memory.
+
+        Raises :class:`AdapterError` where it is for weights of another shape.
+        """
+        from runtime.adapters import PeftAdapter  # few need it
+
+        manifest = self.artifact.manifest
+        dtype = np.float16 if manifest.precision == "fp16" else np.float32
+        named = {"key": finetune.id, "name": finetune.name}
+        return self.adapters.get(
+            finetune.id, lambda: PeftAdapter.read(folder).fit(manifest.shape, dtype=dtype, **named)
+        )
 
     def served_by(self, model: str) -> ServedBy:
         """What to tell whoever asked for ``model``."""
@@ -133,6 +157,13 @@ class Pool:
         if stand_in := find_stand_in(self._store):
             return stand_in
         raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in")
+
+    @property
+    def finetunes(self) -> FinetuneStore:
+        """The fine-tunes beside the artifacts."""
+        from runtime.finetunes import FinetuneStore  # few need it
+
+        return FinetuneStore(self._store.root)
 
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, in the order of loading."""

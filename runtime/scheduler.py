@@ -17,6 +17,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from runtime.adapter import Adapter
 from runtime.prefixes import WORTH_KEEPING, Prefix, PrefixCache
 from runtime.sequence import FinishReason, Sequence
 from runtime.speculation import MOST_ROWS
@@ -48,7 +49,7 @@ class Span:
     """Consecutive ``tokens`` of one sequence, the first at position ``start``.
 
     ``samples``: the last token's logits are wanted. The last ``drafted`` tokens are guesses: the logits of each, and of
-    the token before them, are wanted.
+    the token before them, are wanted. ``adapter``: what changes the model for these tokens.
     """
 
     sequence: int
@@ -57,6 +58,7 @@ class Span:
     tokens: tuple[int, ...]
     samples: bool
     drafted: int = 0
+    adapter: Adapter | None = None
 
     @property
     def wanted(self) -> int:
@@ -184,9 +186,9 @@ class Scheduler:
     def _decode_span(self, slot: int, row: Sequence) -> Span:
         token = row.tokens[row.cached]
         if row.cached + 1 < len(row.tokens):  # replaying after a preemption: the next token is decided
-            return Span(row.id, slot, row.cached, (token,), samples=False)
+            return Span(row.id, slot, row.cached, (token,), samples=False, adapter=row.adapter)
         drafts = row.draft(len(self.rows), self._room())
-        return Span(row.id, slot, row.cached, (token, *drafts), samples=True, drafted=len(drafts))
+        return Span(row.id, slot, row.cached, (token, *drafts), samples=True, drafted=len(drafts), adapter=row.adapter)
 
     def _room(self) -> int:
         """Cache tokens that each of a few rows may fill with drafts."""
@@ -209,7 +211,8 @@ class Scheduler:
         size = left if left <= budget + 1 else budget
         end = row.cached + size
         samples = end == row.prompt_length == len(row.tokens)
-        return Span(row.id, len(self.rows), row.cached, tuple(row.tokens[row.cached : end]), samples)
+        tokens = tuple(row.tokens[row.cached : end])
+        return Span(row.id, len(self.rows), row.cached, tokens, samples, adapter=row.adapter)
 
     def _advance_reading(self, chunk: Span | None) -> None:
         if chunk is None or self.reading is None:
@@ -245,10 +248,10 @@ class Scheduler:
             sequence.reused = sequence.reused or length
 
     def _longest_source(self, sequence: Sequence) -> tuple[int, int]:
-        prefixes = [Prefix(row.adapter, self._reusable(row), slot) for slot, row in enumerate(self.rows)]
-        if kept := self.prefixes.longest(sequence.adapter, sequence.tokens):
+        prefixes = [Prefix(row.prefix_key, self._reusable(row), slot) for slot, row in enumerate(self.rows)]
+        if kept := self.prefixes.longest(sequence.prefix_key, sequence.tokens):
             prefixes.append(kept)
-        shared = [(prefix.slot, prefix.shared(sequence.adapter, sequence.tokens)) for prefix in prefixes]
+        shared = [(prefix.slot, prefix.shared(sequence.prefix_key, sequence.tokens)) for prefix in prefixes]
         return max(shared, key=lambda found: found[1], default=(0, 0))
 
     def _reusable(self, row: Sequence) -> tuple[int, ...]:
@@ -259,7 +262,7 @@ class Scheduler:
         """Keep what was read and may be used again, before its slot is given to another."""
         tokens = self._reusable(sequence)
         fits = WORTH_KEEPING <= len(tokens) <= self.kv_tokens - self._rows_want()
-        if fits and (place := self.prefixes.keep(sequence.adapter, tokens)):
+        if fits and (place := self.prefixes.keep(sequence.prefix_key, tokens)):
             target, held = place
             self._cache_ops += [Move(slot, target, len(tokens), held), Release(target, len(tokens))]
 

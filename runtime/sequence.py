@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from runtime.adapter import Adapter
 from runtime.speculation import PromptLookup
 
 FinishReason = Literal["stop", "length"]
@@ -17,6 +18,7 @@ class Sequence:
     ``cached`` counts the leading tokens whose keys and values are in the cache. It is short of ``len(tokens)`` by
     one while decoding, by more while the prompt is read or, after a preemption, while known tokens are replayed.
     ``reused`` counts the prompt's tokens that needed no reading, because a prompt with the same beginning was kept.
+    ``adapter`` changes the model for this request.
     ``lookup`` drafts tokens to be verified several at a time, where that is allowed.
     """
 
@@ -25,10 +27,15 @@ class Sequence:
     prompt_length: int
     max_tokens: int
     stop_tokens: frozenset[int]
-    adapter: str | None = None
+    adapter: Adapter | None = None
     cached: int = 0
     reused: int = 0
     lookup: PromptLookup | None = None
+
+    @property
+    def prefix_key(self) -> str | None:
+        """What must be equal for two prompts to share a beginning: the adapter that it is read with."""
+        return None if self.adapter is None else self.adapter.key
 
     @property
     def generated(self) -> int:

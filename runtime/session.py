@@ -6,16 +6,19 @@ copied from token to token.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.adapter import Adapter
 from runtime.device import Device, require_onnxruntime, usable_cores
 from runtime.errors import ArtifactError, DeviceUnavailable
 from runtime.kv_cache import KVCache, SlabSpec
-from runtime.scheduler import Release, Span, StepPlan
+from runtime.lora_inputs import LoraInputs
+from runtime.scheduler import Span, StepPlan
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -48,13 +51,23 @@ class DecoderSession:
         deterministic: bool = True,
         frugal: bool = False,
     ) -> None:
-        self._session = open_session(model, device, threads or usable_cores(), frugal=frugal)
+        self._open = functools.partial(open_session, model, device, threads or usable_cores(), frugal=frugal)
+        self._session = self._open()
+        self._model, self._deterministic = model, deterministic
+        self._lora: LoraInputs | None = None  # until somebody asks for an adapter
         self.capacity = capacity
         self._cache = KVCache(self._specs(), slots=slots + _COMPANIONS, capacity=capacity)
         self._bindings: dict[tuple[int, int], Any] = {}
         self._vocab = int(self._session.get_outputs()[0].shape[-1])
-        self.needs_companion = False
+        self.needs_companion = self._adapted_need_companion = False
         self.needs_companion = deterministic and self._lone_rows_differ()
+
+    @functools.cached_property
+    def takes_adapters(self) -> bool:
+        """Whether rows may have adapters: where the graph is one that roost wrote."""
+        from runtime.lora_graph import takes_adapters  # brings onnx
+
+        return takes_adapters(self._model)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -66,6 +79,7 @@ class DecoderSession:
 
         Logits float32 [sum of ``wanted`` over plan.sampled, vocab].
         """
+        self._take_in([span.adapter for span in plan.spans if span.adapter is not None])
         for op in plan.cache_ops:
             self._cache.apply(op, offset=_COMPANIONS)
         if any(span.drafted for span in plan.decode):  # several tokens of several rows can't share a step
@@ -85,25 +99,53 @@ class DecoderSession:
         """Release the model and the cache."""
         self._bindings.clear()
         self._cache.close()
-        del self._session
+        self.__dict__.pop("_session", None)  # gone already where it couldn't be opened anew
 
     def _specs(self) -> dict[str, SlabSpec]:
         """A slab for every ``past.*`` input."""
         entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past.")]
         return {entry.name: SlabSpec(entry.shape[1], entry.shape[3], _KV_TYPES[entry.type]) for entry in entries}
 
+    def _take_in(self, adapters: list[Adapter]) -> None:
+        """Let the graph take ``adapters`` where it doesn't yet. What is in the cache stays, and so do plain rows' bits.
+
+        The weights are read anew, and never held twice.
+        """
+        widths = self._lora.widths if self._lora is not None else {}
+        if widths.keys() >= {kind for adapter in adapters for kind in adapter.widths}:
+            return
+        from runtime.lora_graph import with_adapters
+
+        for adapter in adapters:
+            widths = {**widths, **adapter.widths}
+        graph = with_adapters(self._model, widths)
+        self._bindings.clear()
+        del self._session
+        try:
+            self._session = self._open(graph)
+        except ArtifactError:
+            self._session, self._lora = self._open(), None
+            raise
+        self._lora = LoraInputs(self._session.get_inputs(), widths)
+        self._adapted_need_companion = self._deterministic and self._lone_rows_differ(adapters[0])
+
     def _decode(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
-        lone = len(spans) == 1 and self.needs_companion
+        lone = len(spans) == 1 and (
+            self.needs_companion or (self._adapted_need_companion and spans[0].adapter is not None)
+        )
         return self._forward((_COMPANION, *spans) if lone else spans)
 
-    def _lone_rows_differ(self) -> bool:
+    def _lone_rows_differ(self, adapter: Adapter | None = None) -> bool:
         """Whether a decode step of one row gives other bits than the same row in a step of two."""
-        read = Span(0, 0, 0, tuple(range(1, _PROBE)), samples=False)
-        self._forward((read,))
-        asks = Span(0, 0, _PROBE - 1, (1,), samples=True)
-        alone, accompanied = self._forward((asks,)), self._forward((_COMPANION, asks))
-        self._cache.apply(Release(0), offset=_COMPANIONS)
-        return not np.array_equal(alone, accompanied)
+        cache, self._cache = self._cache, KVCache(self._specs(), slots=1 + _COMPANIONS, capacity=_PROBE)
+        self._bindings.clear()
+        try:
+            self._forward((Span(0, 0, 0, tuple(range(1, _PROBE)), samples=False, adapter=adapter),))
+            asks = Span(0, 0, _PROBE - 1, (1,), samples=True, adapter=adapter)
+            return not np.array_equal(self._forward((asks,)), self._forward((_COMPANION, asks)))
+        finally:
+            self._bindings.clear()
+            self._cache = cache
 
     def _forward(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
         """One run over ``spans``, which hold consecutive slots and as many tokens each."""
@@ -121,6 +163,8 @@ class DecoderSession:
             "total_seq": total,
             "logit_idx": wanted,
         }
+        if self._lora is not None:
+            inputs |= self._lora.bind(binding, spans)
         for name, values in inputs.items():
             binding.bind_input(name, "cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
@@ -149,8 +193,13 @@ class DecoderSession:
         return self._bindings[key]
 
 
-def open_session(model: Path, device: Device, threads: int, *, frugal: bool = False) -> onnxruntime.InferenceSession:
-    """``model`` in ONNX Runtime on ``device``; :class:`ArtifactError` or :class:`DeviceUnavailable` in one sentence."""
+def open_session(
+    model: Path, device: Device, threads: int, graph: bytes | None = None, *, frugal: bool = False
+) -> onnxruntime.InferenceSession:
+    """``model``, or another ``graph`` with the same data file, in ONNX Runtime on ``device``.
+
+    Raises :class:`ArtifactError` or :class:`DeviceUnavailable` in one sentence.
+    """
     require_onnxruntime()
     import onnxruntime
 
@@ -160,6 +209,7 @@ def open_session(model: Path, device: Device, threads: int, *, frugal: bool = Fa
     options.inter_op_num_threads = 1
     # Long enough to bridge two operators, short enough not to take a core from whoever else runs here.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.parent))
     if frugal:
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -169,7 +219,7 @@ def open_session(model: Path, device: Device, threads: int, *, frugal: bool = Fa
         onnxruntime.preload_dlls()
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=providers)
+        session = onnxruntime.InferenceSession(graph or str(model), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactError(f"ONNX Runtime can't load {model.name}: {str(error).splitlines()[0]}") from error
     if device.kind == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":

@@ -86,6 +86,10 @@ async def _ps(request: Request) -> Response:
                 "preemptions": stats.preemptions,
                 "drafted_tokens": stats.drafted,
                 "accepted_tokens": stats.accepted,
+                "adapters": [
+                    {"name": adapter.name, "rank": adapter.rank, "megabytes": round(adapter.size / 1e6, 1)}
+                    for adapter in model.adapters.loaded()
+                ],
                 "megabytes": round(model.artifact.size / 1e6),
                 "idle_seconds": 0.0 if stats.running or stats.waiting else round(model.idle_seconds, 1),
                 "loaded_seconds": round(time.time() - model.loaded_at, 1),

@@ -12,14 +12,18 @@ from typing import Any
 
 from catalog import InvalidInput, UnknownModel
 from runtime.errors import (
+    AdapterError,
     ArtifactError,
     BadParameter,
     ContextTooLong,
     DeviceUnavailable,
     EngineFailed,
+    FinetuneIncomplete,
+    FinetuneTaken,
     LoraUnsupported,
     NoWeights,
     Overloaded,
+    UnknownFinetune,
 )
 
 
@@ -87,6 +91,9 @@ CODES: dict[type[Exception], Code] = {
     BadBody: Code(5006, 400, "Bad input", "Error: failed to decode JSON: {fault}"),
     UnknownModel: Code(5007, 400, "No such model"),
     LoraUnsupported: Code(5005, 405, "Ai"),
+    # The code and the words were seen live (cloudflare-docs issues 14757 and 23272), not the status.
+    UnknownFinetune: Code(3037, 400, "AiError"),
+    FinetuneIncomplete: Code(3039, 400, "Ai", "Finetune is missing required files (model.safetensors and config.json)"),
     BodyTooLarge: Code(3006, 413, "Ai", "Request is too large"),
     ClientLeft: Code(3008, 408, "Ai", "Request was aborted"),
     ContextTooLong: Code(5021, 413, "Ai"),
@@ -104,6 +111,8 @@ CODES: dict[type[Exception], Code] = {
     EngineFailed: Code(5905, 500, "roost"),
     NoRoost: Code(5906, 503, "roost"),
     StreamBroken: Code(5907, 502, "roost"),
+    AdapterError: Code(5908, 400, "roost"),
+    FinetuneTaken: Code(5909, 409, "roost"),
 }
 _UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
 

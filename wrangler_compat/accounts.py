@@ -39,8 +39,6 @@ def accounts_door() -> list[BaseRoute]:
         f"{_OF}/workers/subdomain": _subdomain,
         f"{_OF}/workers/subdomain/edge-preview": _session,
         f"{_OF}/workers/scripts/{{script}}/subdomain/edge-preview": _session,
-        f"{_OF}/ai/finetunes": _none,
-        f"{_OF}/ai/finetunes/public": _none,
     }
     return [
         *[Route(path, answer, methods=["GET"]) for path, answer in answers.items()],
@@ -82,10 +80,6 @@ async def _token(_request: Request) -> Response:
 
 async def _subdomain(_request: Request) -> Response:
     return JSONResponse(success_envelope({"subdomain": _SUBDOMAIN}))
-
-
-async def _none(_request: Request) -> Response:
-    return _listed([])
 
 
 async def _session(request: Request) -> Response:

@@ -14,7 +14,7 @@ from catalog import Catalog, Query
 from runtime.artifacts import ArtifactStore
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
-from wrangler_compat import dev_commands, serving
+from wrangler_compat import dev_commands, finetune_commands, serving
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -162,6 +162,7 @@ def pull(**options: Any) -> None:
 
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
+main.add_command(finetune_commands.finetune)
 
 
 @main.command()

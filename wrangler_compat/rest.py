@@ -44,7 +44,7 @@ async def _search(request: Request) -> Response:
     except AiError as error:
         return failure_response(error)
     info = {"page": page.page, "per_page": page.per_page, "count": len(page.cards), "total_count": page.total}
-    return _listing({**success_envelope([describe(card) for card in page.cards]), "result_info": info})
+    return listing({**success_envelope([describe(card) for card in page.cards]), "result_info": info})
 
 
 async def _schema(request: Request) -> Response:
@@ -53,10 +53,11 @@ async def _schema(request: Request) -> Response:
         card = ai.catalog[request.query_params.get("model", "")]
     except LookupError as fault:
         return failure_response(AiError.of(fault))
-    return _listing(success_envelope({"input": card.input_schema or {}, "output": card.output_schema or {}}))
+    return listing(success_envelope({"input": card.input_schema or {}, "output": card.output_schema or {}}))
 
 
-def _listing(body: dict[str, Any]) -> JSONResponse:
+def listing(body: dict[str, Any]) -> JSONResponse:
+    """A reply that no model gave; it bears a request id like every other."""
     return JSONResponse(body, headers={"cf-ai-req-id": new_request_id()})
 
 

@@ -306,10 +306,12 @@ def show_ps(*, as_json: bool) -> None:
             f"{row['megabytes']:,} MB",
             f"{row['running']} running, {row['waiting']} waiting",
             "in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s",
+            ", ".join(f"{adapter['name']} ({adapter['megabytes']} MB)" for adapter in row["adapters"]),
         )
         for row in answer["loaded"]
     ]
-    table(f"roost {running.pid} at {running.url}", ("model", "weights", "device", "size", "requests", "state"), rows)
+    names = ("model", "weights", "device", "size", "requests", "state", "adapters")
+    table(f"roost {running.pid} at {running.url}", names, rows)
 
 
 def _say_ready(url: str, catalog: Catalog, pool: Pool, device: str) -> None:

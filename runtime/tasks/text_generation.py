@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from runtime.adapter import Adapter
 from runtime.config import GenerationInputs, SamplingParams, TokenLimits, Usage
 from runtime.engine import Engine
 from runtime.errors import BadParameter, ContextTooLong
@@ -45,7 +46,9 @@ class TextGeneration:
         self._tokenizer = tokenizer
         self._stop_tokens = stop_tokens
 
-    async def generate(self, inputs: GenerationInputs, limits: TokenLimits) -> AsyncGenerator[Event]:
+    async def generate(
+        self, inputs: GenerationInputs, limits: TokenLimits, adapter: Adapter | None = None
+    ) -> AsyncGenerator[Event]:
         """Events of one answer, the last of them :class:`Finished`. Closing the iterator stops the computation.
 
         Raises :class:`ContextTooLong` past ``limits``, :class:`BadParameter` for inputs that mean nothing,
@@ -54,7 +57,11 @@ class TextGeneration:
         prompt = self._encode(inputs)
         self._check_limits(len(prompt), inputs.max_tokens, limits)
         generation = self._engine.submit(
-            prompt, max_tokens=inputs.max_tokens, stop_tokens=self._stop_tokens, sampling=inputs.sampling
+            prompt,
+            max_tokens=inputs.max_tokens,
+            stop_tokens=self._stop_tokens,
+            sampling=inputs.sampling,
+            adapter=adapter,
         )
         text, stops = self._tokenizer.detokenizer(), StopStrings(inputs.stop)
         count, reason = 0, None

@@ -146,7 +146,7 @@ def inputs() -> st.SearchStrategy[dict[str, Any]]:
     )
     message = st.fixed_dictionaries({}, optional={"role": st.text(max_size=4) | scalar, "content": st.text() | scalar})
     messages = st.lists(message | scalar, max_size=3) | scalar
-    rest = st.dictionaries(st.sampled_from(sorted(SEED.inputs._known | {"unknown"})), scalar, max_size=4)
+    rest = st.dictionaries(st.sampled_from(sorted(SEED.inputs.names | {"unknown"})), scalar, max_size=4)
     asked = st.fixed_dictionaries({}, optional={"prompt": st.text(max_size=4) | scalar, "messages": messages})
     return st.builds(lambda one, other: {**one, **other}, rest, asked)
 

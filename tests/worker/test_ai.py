@@ -22,7 +22,7 @@ REFUSED: list[tuple[str, Any, int, int, str]] = [
     (MODEL, "hello", 5006, 400, "Type mismatch of '/', 'string' not in 'object'"),
     (MODEL, {"prompt": b"bytes"}, 5006, 400, "not JSON"),
     (MODEL, {"prompt": "half a \ud83d character"}, 5006, 400, ""),
-    (MODEL, {"prompt": "a", "lora": "mine"}, 5005, 405, "does not support LoRa inference"),
+    (MODEL, {"prompt": "a", "lora": "mine"}, 3037, 400, "Finetune mine not found"),
     (MODEL, {"prompt": "a " * 3070}, 5021, 413, "exceeded this model context window limit (3072)"),
     (MODEL, {"prompt": "a", "max_tokens": 4096, "raw": True}, 5021, 413, "(4097) exceeded this model context window"),
     (MODEL, {"prompt": "a", "max_tokens": 10**20}, 5021, 413, "limit (4096)"),

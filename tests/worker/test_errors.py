@@ -12,14 +12,18 @@ import runtime.errors
 import worker.errors
 from catalog import CardError, InvalidInput, UnknownModel
 from runtime.errors import (
+    AdapterError,
     ArtifactError,
     BadParameter,
     ContextTooLong,
     DeviceUnavailable,
     EngineFailed,
+    FinetuneIncomplete,
+    FinetuneTaken,
     LoraUnsupported,
     NoWeights,
     Overloaded,
+    UnknownFinetune,
 )
 from worker.errors import CODES, AiError, BadBody, BodyTooLarge, ClientLeft, NotEmulated, Unauthorized
 
@@ -45,6 +49,13 @@ ROWS: list[tuple[Exception, int, int, str]] = [
         405,
         "Ai: The model m does not support LoRa inference",
     ),
+    (UnknownFinetune("Finetune f not found"), 3037, 400, "AiError: Finetune f not found"),
+    (
+        FinetuneIncomplete("no weights"),
+        3039,
+        400,
+        "Ai: Finetune is missing required files (model.safetensors and config.json)",
+    ),
     (BodyTooLarge(), 3006, 413, "Ai: Request is too large"),
     (ClientLeft(), 3008, 408, "Ai: Request was aborted"),
     (
@@ -61,6 +72,8 @@ ROWS: list[tuple[Exception, int, int, str]] = [
     (DeviceUnavailable("no CUDA"), 5903, 503, "roost: no CUDA"),
     (ArtifactError("damaged"), 5904, 503, "roost: damaged"),
     (EngineFailed("the model failed"), 5905, 500, "roost: the model failed"),
+    (AdapterError("rank 64"), 5908, 400, "roost: rank 64"),
+    (FinetuneTaken("taken"), 5909, 409, "roost: taken"),
 ]
 
 

@@ -32,7 +32,7 @@ REFUSED: list[tuple[str, Any, int, int, str]] = [
         "Bad input: Error: oneOf at '/' not met, 0 matches: '/temperature' must be <= 5",
     ),
     (MODEL, {"prompt": "a", "max_tokens": -1}, 5006, 400, "Bad input: Error: '/max_tokens' must be >= 1"),
-    (MODEL, {"prompt": "a", "lora": "x"}, 5005, 405, f"Ai: The model {MODEL} does not support LoRa inference"),
+    (MODEL, {"prompt": "a", "lora": "x"}, 3037, 400, "AiError: Finetune x not found"),
     (
         MODEL,
         {"prompt": "a", "raw": True, "max_tokens": 4096},

@@ -21,7 +21,7 @@ REFUSED: list[tuple[str | None, Any, int, int, str]] = [
         400,
         "Error: oneOf at '/' not met, 0 matches: '/temperature' must be <= 5",
     ),
-    (MODEL, {"prompt": "a", "lora": "x"}, 5005, 405, f"The model {MODEL} does not support LoRa inference"),
+    (MODEL, {"prompt": "a", "lora": "x"}, 3037, 400, "Finetune x not found"),
     (
         MODEL,
         {"prompt": "a", "raw": True, "max_tokens": 4096},

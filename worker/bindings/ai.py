@@ -10,19 +10,22 @@ import atexit
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catalog import Catalog, ModelCard, Page
 from runtime.artifacts import ArtifactStore
 from runtime.config import EngineConfig, TokenLimits
-from runtime.errors import LoraUnsupported
 from runtime.pool import LoadedModel, Pool
 from runtime.tasks import TASKS
 from runtime.tasks.text_generation import Event, read_inputs
 from worker.answer import AIStream, Answer
 from worker.errors import AiError, NotEmulated, new_request_id
+from worker.lora import adapter_of, chosen_finetune, wanted_lora
 from worker.remote import RemoteAI
 from worker.search import read_query
+
+if TYPE_CHECKING:
+    from runtime.finetunes import FinetuneStore
 
 _log = logging.getLogger(__name__)
 
@@ -88,11 +91,13 @@ class AI:
     async def _generate_here(self, model: str, inputs: object, request_id: str) -> Answer:
         card = self.catalog[model]
         checked = card.validate_inputs(inputs)
-        _refuse_what_cannot_run(card, checked)
-        request = read_inputs(checked)
+        _refuse_what_cannot_run(card)
+        request, lora = read_inputs(checked), wanted_lora(card, inputs)
+        finetune = None if lora is None else await asyncio.to_thread(chosen_finetune, card, lora, self.finetunes)
         loaded = await self.pool.get(model)
+        adapter = None if finetune is None else await adapter_of(card, finetune, self.finetunes, loaded)
         limits = TokenLimits(card.limits.max_input_length, card.limits.max_total_tokens)
-        events = await _started(loaded.task.generate(request, limits))
+        events = await _started(loaded.task.generate(request, limits, adapter))
         return Answer(
             events,
             streaming=checked.get("stream") is True,
@@ -132,6 +137,11 @@ class AI:
             _close_at_exit(self._pool)
         return self._pool
 
+    @property
+    def finetunes(self) -> FinetuneStore:
+        """The fine-tunes that requests may name as their ``lora``."""
+        return self.pool.finetunes
+
     def loaded(self) -> list[LoadedModel]:
         """What this process has in memory."""
         return self._pool.loaded() if self._pool is not None else []
@@ -150,9 +160,7 @@ def describe(card: ModelCard) -> dict[str, Any]:
     return {**shown, "properties": [entry.model_dump(mode="json") for entry in card.properties]}
 
 
-def _refuse_what_cannot_run(card: ModelCard, inputs: Mapping[str, Any]) -> None:
-    if inputs.get("lora"):  # roost runs none yet, whatever the card says
-        raise LoraUnsupported(f"The model {card.name} does not support LoRa inference")
+def _refuse_what_cannot_run(card: ModelCard) -> None:
     if card.task.name not in TASKS:
         raise NotEmulated(f"{card.name} performs {card.task.name}, which roost can't run yet")
 

@@ -170,7 +170,7 @@ def _tensors(tiny: Tiny, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]
     # the larger spread would say the last token again for ever.
     yield "model.embed_tokens.weight", draw.normal(0, 0.05 if tiny.unit_gains else 0.4, (VOCAB, hidden))
     for layer in range(LAYERS):
-        for name, rows, columns in _linears(tiny, hidden):
+        for name, rows, columns in linears(tiny, hidden):
             yield f"model.layers.{layer}.{name}.weight", draw.normal(0, 1.2 / columns**0.5, (rows, columns))
             if name[-6] in tiny.biased and name.startswith("self_attn"):
                 yield f"model.layers.{layer}.{name}.bias", draw.normal(0, 0.3, rows)
@@ -182,7 +182,7 @@ def _tensors(tiny: Tiny, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]
         yield "lm_head.weight", draw.normal(0, 0.4, (VOCAB, hidden))
 
 
-def _linears(tiny: Tiny, hidden: int) -> list[tuple[str, int, int]]:
+def linears(tiny: Tiny, hidden: int) -> list[tuple[str, int, int]]:
     """Name, rows and columns of a layer's matrices."""
     q, kv = tiny.heads * tiny.head_dim, tiny.kv_heads * tiny.head_dim
     after = [("self_attn.o_proj", hidden, q), ("mlp.down_proj", hidden, FFN)]
