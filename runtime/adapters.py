@@ -87,11 +87,13 @@ class PeftAdapter:
         """The largest rank of a module."""
         return max(len(factor.a) for factor in self.factors)
 
-    def fit(self, shape: DecoderShape, *, key: str, name: str, dtype: DTypeLike = np.float32) -> Adapter:
-        """The adapter for a decoder of ``shape`` that computes in ``dtype``.
+    def fit(self, shape: DecoderShape | None, *, key: str, name: str, dtype: DTypeLike = np.float32) -> Adapter:
+        """The adapter for a decoder of ``shape``, which roost built and which computes in ``dtype``.
 
-        Raises :class:`AdapterError` where it was made for another.
+        Raises :class:`AdapterError` where it was made for another, or roost built none (``None``).
         """
+        if shape is None:
+            raise AdapterError("the weights that answer come in a graph made elsewhere, which takes no adapters")
         products: dict[str, list[Factor]] = {}
         for factor in self.factors:
             _check_fit(factor, shape)

@@ -84,6 +84,10 @@ class WatchedExecutor:
     def kv_bytes_per_token(self) -> int:
         return self._session.kv_bytes_per_token
 
+    @property
+    def takes_adapters(self) -> bool:
+        return self._session.takes_adapters
+
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         self.plans.append(plan)
         if self.fail_next:
