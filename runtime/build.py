@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -23,12 +23,14 @@ from runtime.artifacts import (
 from runtime.checkpoint_tokenizer import load_tokenizer
 from runtime.checkpoint_weights import CheckpointWeights
 from runtime.decoder_graph import DecoderWeights, write_decoder
+from runtime.device import Device
 from runtime.errors import ArtifactError, Refused
 from runtime.estimate import disk_bytes, parameters
 from runtime.gguf_tokenizer import build_tokenizer, stop_tokens
 from runtime.gguf_weights import GgufWeights
 from runtime.kv_quantization import calibrate, calibration_text, quantise_cache
-from runtime.precision import COMPUTES, STORED, PrecisionName
+from runtime.linear_graph import Precision
+from runtime.precision import STORED, PrecisionName, computes
 from runtime.quantized_weights import QuantizedWeights
 from runtime.shape import misstatements
 
@@ -40,7 +42,7 @@ _SPARE = 64 << 20  # bytes of disk to leave free
 class Origin:
     """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in.
 
-    ``int8_kv``: the cache of keys and values is to be 8 bits wide.
+    ``int8_kv``: the cache of keys and values is to be 8 bits wide. ``device``: what the graph is to compute on.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Origin:
     stand_in: bool = False
     license: str = "not stated"
     int8_kv: bool = False
+    device: Device = field(default_factory=Device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +108,11 @@ def build(
     store: ArtifactStore, origin: Origin, parts: Ingredients, precision: PrecisionName, report: Report
 ) -> Artifact:
     """Make the artifact ``origin.key`` of ``parts``. On any error, and on Ctrl-C, nothing is left behind."""
-    _check_room(store, parts, precision)
+    graph = computes(precision, origin.device)
+    _check_room(store, parts, precision, graph)
     try:
         with store.making(origin.key) as folder:
-            _write_graph(folder / DECODER, parts, precision, report)
+            _write_graph(folder / DECODER, parts, precision, graph, report)
             if origin.int8_kv:
                 report("calibrating the KV cache", 0, 0)
                 tokens = parts.tokenizer.encode(calibration_text(), add_special_tokens=False).ids
@@ -142,9 +146,9 @@ def _check_text(made: Artifact) -> None:
         )
 
 
-def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, report: Report) -> None:
+def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, graph: Precision, report: Report) -> None:
     shape, done = parts.weights.shape, 0
-    size, of_parameters = disk_bytes(shape, precision), parameters(shape)
+    size, of_parameters = disk_bytes(shape, precision, half=graph.half), parameters(shape)
     what = f"writing {parts.stored_as if precision == STORED else precision} weights"
     report(what, 0, size)
 
@@ -153,12 +157,12 @@ def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, repor
         done = min(done + more, of_parameters)
         report(what, done * size // of_parameters, size)
 
-    write_decoder(path, QuantizedWeights(parts.weights, precision, counted), COMPUTES[precision])
+    write_decoder(path, QuantizedWeights(parts.weights, precision, counted), graph)
 
 
-def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionName) -> None:
+def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionName, graph: Precision) -> None:
     """Refuse before hours of work what can't be kept."""
-    needed = disk_bytes(parts.weights.shape, precision) + _SPARE
+    needed = disk_bytes(parts.weights.shape, precision, half=graph.half) + _SPARE
     store.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.root).free
     if free < needed:
@@ -173,6 +177,7 @@ def _manifest(parts: Ingredients, origin: Origin, precision: PrecisionName, fold
         weights=origin.weights,
         precision=parts.stored_as if precision == STORED else precision,
         kv="int8" if origin.int8_kv else "float",
+        activations="float16" if computes(precision, origin.device).half else "float32",
         stand_in=origin.stand_in,
         answers=origin.answers,
         source=origin.source,
