@@ -1,21 +1,26 @@
 """A decoder in ONNX Runtime with its KV cache: executes a step plan, in place.
 
-The only module that knows onnxruntime. A step binds the cache slots it touches as past *and* present, so nothing is
+A step binds the cache slots it touches as past *and* present, so nothing is
 copied from token to token.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cuda_provider import PROVIDER, preload, provider, provider_fault
 from runtime.device import Device, require_onnxruntime, usable_cores
+from runtime.device_cache import DeviceCache
 from runtime.errors import ArtifactError, DeviceUnavailable
-from runtime.kv_cache import KVCache, SlabSpec
+from runtime.kv_cache import Cache, KVCache, SlabSpec
+from runtime.ort_values import graph_run
 from runtime.scheduler import Release, Span, StepPlan
+from runtime.steady_decode import SteadyDecode
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,6 +40,9 @@ class DecoderSession:
     there. The companion lives in a slot of its own in front of the others. Not ``deterministic``: it never does.
     ``frugal``: weights stay in the mapped file, neither packed nor converted ahead, which takes little memory and more
     time: for reading a text once.
+
+    On CUDA the cache lies on the device and decode steps are steady (:mod:`runtime.steady_decode`) over ``rows`` slots,
+    by default all; ``capture``: as CUDA graphs. ``steady`` makes them so elsewhere.
     """
 
     def __init__(
@@ -47,14 +55,36 @@ class DecoderSession:
         threads: int | None = None,
         deterministic: bool = True,
         frugal: bool = False,
+        rows: int | None = None,
+        capture: bool = False,
+        steady: bool = False,
     ) -> None:
-        self._session = _open(model, device, threads or usable_cores(), frugal=frugal)
+        index = device.index if device.kind == "cuda" else None
+        self._session = _open(model, device, threads or usable_cores(), frugal=frugal, capture=capture)
         self.capacity = capacity
-        self._cache = KVCache(self._specs(), slots=slots + _COMPANIONS, capacity=capacity)
+        self._front = 0 if steady or index is not None else _COMPANIONS
+        slots += self._front
+        self._cache: Cache = (
+            KVCache(self._specs(), slots=slots, capacity=capacity)
+            if index is None
+            else DeviceCache(self._specs(), slots=slots, capacity=capacity, index=index)
+        )
+        self._uncaptured = graph_run(-1) if capture else None
+        self.steady: SteadyDecode | None = None
+        if self._front == 0:
+            self.steady = SteadyDecode(
+                self._session,
+                self._cache,
+                rows=rows or slots,
+                capacity=capacity,
+                index=index,
+                fixed=deterministic,
+                captures=capture,
+            )
         self._bindings: dict[tuple[int, int], Any] = {}
         self._vocab = int(self._session.get_outputs()[0].shape[1])
         self.needs_companion = False
-        self.needs_companion = deterministic and self._lone_rows_differ()
+        self.needs_companion = self.steady is None and deterministic and self._lone_rows_differ()
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -67,23 +97,26 @@ class DecoderSession:
         Logits float32 [sum of ``wanted`` over plan.sampled, vocab].
         """
         for op in plan.cache_ops:
-            self._cache.apply(op, offset=_COMPANIONS)
+            self._cache.apply(op, offset=self._front)
+            if self.steady is not None:
+                self.steady.moved(op)
         if any(span.drafted for span in plan.decode):  # several tokens of several rows can't share a step
             parts = [self._forward((span,)) for span in plan.decode]
         else:
             parts = [self._decode(plan.decode)] if plan.decode else []
         if plan.chunk is not None:
-            parts.append(self._forward((plan.chunk,)))
+            parts.append(self._read(plan.chunk))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def kept(self, slot: int, tokens: int) -> dict[str, NDArray[Any]]:
         """A copy of a slot's first ``tokens`` keys and values by input name: ``[kv_heads, tokens, head_dim]``."""
-        views = self._cache.views(slot + _COMPANIONS, 1)
-        return {name: view[0, :, :tokens].copy() for name, view in views.items()}
+        return self._cache.kept(slot + self._front, tokens)
 
     def close(self) -> None:
         """Release the model and the cache."""
         self._bindings.clear()
+        if self.steady is not None:
+            self.steady.close()
         self._cache.close()
         del self._session
 
@@ -92,7 +125,15 @@ class DecoderSession:
         entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past.")]
         return {entry.name: SlabSpec(entry.shape[1], entry.shape[3], _KV_TYPES[entry.type]) for entry in entries}
 
+    def _read(self, chunk: Span) -> NDArray[np.float32]:
+        """A chunk; where the decode is steady one that samples, always, for a head of no rows is untried on CUDA."""
+        if self.steady is None or chunk.samples:
+            return self._forward((chunk,))
+        return self._forward((replace(chunk, samples=True),))[:0]
+
     def _decode(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
+        if self.steady is not None:
+            return self.steady.run(spans)
         lone = len(spans) == 1 and self.needs_companion
         return self._forward((_COMPANION, *spans) if lone else spans)
 
@@ -102,7 +143,7 @@ class DecoderSession:
         self._forward((read,))
         asks = Span(0, 0, _PROBE - 1, (1,), samples=True)
         alone, accompanied = self._forward((asks,)), self._forward((_COMPANION, asks))
-        self._cache.apply(Release(0), offset=_COMPANIONS)
+        self._cache.apply(Release(0), offset=self._front)
         return not np.array_equal(alone, accompanied)
 
     def _forward(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
@@ -114,7 +155,7 @@ class DecoderSession:
         ends = ((row * length + length, span.wanted) for row, span in enumerate(spans))
         wanted = np.array([place for end, count in ends for place in range(end - count, end)], np.int64)
         logits = np.empty((len(wanted), self._vocab), np.float32)
-        binding = self._bind_cache(spans[0].slot + _COMPANIONS, len(spans))
+        binding = self._bind_cache(spans[0].slot + self._front, len(spans))
         inputs: dict[str, NDArray[Any]] = {
             "input_ids": ids,
             "seqlens_k": lengths,
@@ -125,7 +166,10 @@ class DecoderSession:
             binding.bind_input(name, "cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         # The binding holds bare addresses: `inputs` and `logits` must live until the run is over.
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._uncaptured)
+        if self.steady is not None:
+            for span in spans:
+                self.steady.wrote(span)
         return logits
 
     def _bind_cache(self, slot: int, slots: int) -> Any:
@@ -133,15 +177,14 @@ class DecoderSession:
         key = (slot, slots)
         if key not in self._bindings:
             binding = self._session.io_binding()
-            for name, view in self._cache.views(slot, slots).items():
-                place = ("cpu", 0, view.dtype.type, view.shape, view.ctypes.data)
+            for name, place in self._cache.places(slot, slots).items():
                 binding.bind_input(name, *place)
                 binding.bind_output(name.replace("past.", "present."), *place)
             self._bindings[key] = binding
         return self._bindings[key]
 
 
-def _open(model: Path, device: Device, threads: int, *, frugal: bool) -> onnxruntime.InferenceSession:
+def _open(model: Path, device: Device, threads: int, *, frugal: bool, capture: bool) -> onnxruntime.InferenceSession:
     require_onnxruntime()
     import onnxruntime
 
@@ -156,13 +199,14 @@ def _open(model: Path, device: Device, threads: int, *, frugal: bool) -> onnxrun
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False
     providers: list[Any] = ["CPUExecutionProvider"]
-    if device.kind == "cuda":
-        onnxruntime.preload_dlls()
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+    if device.kind == "cuda" and device.index is not None:
+        preload()
+        providers.insert(0, provider(device.index, capture=capture))
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactError(f"ONNX Runtime can't load {model.name}: {str(error).splitlines()[0]}") from error
-    if device.kind == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
-        raise DeviceUnavailable("ONNX Runtime can't use CUDA here: it needs CUDA 13 and cuDNN 9 (roost[gpu] has both)")
+    if device.kind == "cuda" and session.get_providers()[0] != PROVIDER:
+        fault = provider_fault(device.index or 0) or "it says no reason"
+        raise DeviceUnavailable(f"ONNX Runtime doesn't load {model.name} on {device}: {fault}")
     return session
