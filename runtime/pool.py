@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
-from runtime.device import Device, memory_share, resolve_device
+from runtime.device import Device, resolve_device
 from runtime.engine import Engine, EngineStats
 from runtime.errors import ArtifactError, NoWeights, Overloaded
-from runtime.session import DecoderSession
+from runtime.loading import load_decoder, weights_budget
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
 
-_WEIGHTS_SHARE = 0.5  # of the memory this process may use
 _WATCH_EVERY = 5.0  # seconds
 _MOMENT = 0.5  # seconds in which whoever got a model has sent its request
 _PATIENCE = 60.0  # seconds that a load waits for busy models to make room
@@ -44,7 +43,10 @@ class ServedBy:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """One artifact in memory: its engine and its task. ``names``: the catalogue names it answered for."""
+    """One artifact in memory: its engine and its task. ``names``: the catalogue names it answered for.
+
+    ``same_words``: whether a seed's text depends on nothing but its own request.
+    """
 
     artifact: Artifact
     device: Device
@@ -52,6 +54,7 @@ class LoadedModel:
     task: TextGeneration
     loaded_at: float
     used_at: float
+    same_words: bool
     names: set[str] = field(default_factory=set)
 
     @property
@@ -96,12 +99,12 @@ class Pool:
         memory: int | None = None,
     ) -> None:
         self._store = store
-        self._device = resolve_device(device)
+        self.device = resolve_device(device)
         self._stand_in = stand_in
         self._config = config or EngineConfig()
         self._threads = threads
         self._keep_alive = keep_alive
-        self._memory = memory if memory is not None else memory_share(_WEIGHTS_SHARE)
+        self._memory = memory if memory is not None else weights_budget(self.device)
         self._lock = threading.Lock()
         self._models: dict[str, Future[LoadedModel]] = {}
         self._room = threading.Lock()
@@ -125,9 +128,11 @@ class Pool:
             return own
         if not self._stand_in:
             raise NoWeights(f"{model} has no weights here: type roost pull {model}")
-        if stand_in := find_stand_in(self._store):
-            return stand_in
-        raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in")
+        for device in (self.device, Device()) if self.device.automatic else (self.device,):
+            if stand_in := find_stand_in(self._store, device):
+                return stand_in
+        command = "roost pull --stand-in" + (" --device cuda" if self.device.kind == "cuda" else "")
+        raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type {command}")
 
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, in the order of loading."""
@@ -219,22 +224,17 @@ class Pool:
 
     def _load(self, artifact: Artifact) -> LoadedModel:
         tokenizer = artifact.tokenizer()
-        capacity = min(self._config.context, artifact.manifest.shape.context)
-        session = DecoderSession(
-            artifact.decoder,
-            slots=self._config.rows + self._config.kept_prompts,
-            capacity=capacity,
-            device=self._device,
-            threads=self._threads,
-            deterministic=self._config.deterministic,
-        )
-        if session.needs_companion:
-            _log.info(
-                "this processor rounds a lone row otherwise: it runs with a companion, so that words stay the same"
-            )
-        engine = Engine(session, self._config)
+        ready = load_decoder(artifact, self.device, self._config, self._threads, self._unload_from_gpu)
+        engine = Engine(ready.session, ready.config)
         task = TextGeneration(engine, tokenizer, frozenset(artifact.manifest.stop_tokens))
-        return LoadedModel(artifact, self._device, engine, task, time.time(), time.monotonic())
+        return LoadedModel(artifact, ready.device, engine, task, time.time(), time.monotonic(), ready.same_words)
+
+    def _unload_from_gpu(self) -> bool:
+        """Unload the idle model on a GPU that was used longest ago; whether there was one."""
+        idle = [loaded for loaded in self.loaded() if loaded.idle and loaded.device.kind == "cuda"]
+        if idle:
+            self._unload(min(idle, key=lambda loaded: loaded.used_at))
+        return bool(idle)
 
 
 def _is_of_no_use(model: Future[LoadedModel]) -> bool:
