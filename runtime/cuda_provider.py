@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from runtime.errors import DeviceUnavailable
+
 PROVIDER = "CUDAExecutionProvider"
 _LIBRARY = "libonnxruntime_providers_cuda.so"
 _SILENT, _WARNING = 4, 2  # ONNX Runtime's severities
@@ -32,7 +34,10 @@ def provider_fault(index: int) -> str | None:
     """
     import onnxruntime
 
-    preload()
+    try:
+        prepare()
+    except DeviceUnavailable as error:
+        return str(error)
     onnxruntime.set_default_logger_severity(_SILENT)  # or it writes to the terminal what is raised as a sentence
     try:
         options = onnxruntime.SessionOptions()
@@ -48,10 +53,15 @@ def provider_fault(index: int) -> str | None:
     return _loader_fault() or "ONNX Runtime takes the CPU in its place and says no reason"
 
 
-def preload() -> None:
-    """Load CUDA's libraries from the nvidia packages beside onnxruntime-gpu. Idempotent; what fails shows later."""
+def prepare() -> None:
+    """Load CUDA's libraries from the nvidia packages beside onnxruntime-gpu. Idempotent; what fails shows later.
+
+    Raises :class:`DeviceUnavailable` for an ONNX Runtime that was built without the provider.
+    """
     import onnxruntime
 
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise DeviceUnavailable("this ONNX Runtime was built without CUDA: it takes onnxruntime-gpu (roost[gpu])")
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         onnxruntime.preload_dlls()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.cuda_provider import PROVIDER, preload, provider, provider_fault
+from runtime.cuda_provider import PROVIDER, prepare, provider, provider_fault
 from runtime.device import Device, require_onnxruntime, usable_cores
 from runtime.device_cache import DeviceCache
 from runtime.errors import ArtifactError, DeviceUnavailable
@@ -200,7 +200,7 @@ def _open(model: Path, device: Device, threads: int, *, frugal: bool, capture: b
         options.enable_cpu_mem_arena = False
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.kind == "cuda" and device.index is not None:
-        preload()
+        prepare()
         providers.insert(0, provider(device.index, capture=capture))
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
