@@ -11,7 +11,7 @@ NODE := tests/wrangler_compat/node
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-export setup check dev node-packages agreement perplexity speed docker-dry-run clean
+.PHONY: demo test test-js test-export test-gpu setup check dev node-packages agreement perplexity speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -27,6 +27,9 @@ test-js: dev setup node-packages ## JavaScript Workers on the real wrangler, wor
 
 test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
+
+test-gpu: ## the engine's and the worker's suites on a GPU, then the benchmark; in an environment of its own
+	@PYTHON=$(PYTHON) tests/gpu.sh
 
 check: dev setup
 	$(BIN)/ruff format --check .
@@ -57,7 +60,7 @@ docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines w
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-	rm -rf $(NODE)/node_modules .venv .venv-peers .venv-export .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(NODE)/node_modules .venv .venv-peers .venv-export .venv-gpu .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'

@@ -221,6 +221,22 @@ def test_a_pull_for_the_other_device_builds_its_graph(
     assert pull_from(store, Wanted(MODEL, None, CUDA), checkpoint).manifest == manifest
 
 
+def test_an_int8_cache_stays_near_on_cudas_graph(half: Artifact, checkpoint: Path, tmp_path: Path) -> None:
+    made = pull_from(ArtifactStore(tmp_path), Wanted(MODEL, "int4", CUDA, int8_kv=True), checkpoint)
+    assert made.manifest.described == "int4 for CUDA, int8 KV"
+    config = EngineConfig(context=512)
+    slots = [gpu_needs(one.size, one.manifest, config).slot for one in (half, made)]
+    assert slots[0] == 2 * slots[1]
+    found: list[Any] = []
+    for one in (half, made):
+        session = DecoderSession(one.decoder, slots=2, capacity=64, device=Device(), threads=1, steady=True)
+        assert session.kv_bytes_per_token * 512 == slots[len(found)]
+        session.run(StepPlan((), (), Span(1, 1, 0, tuple(range(65, 100)), samples=False)))
+        found.append(session.run(StepPlan((), (Span(1, 1, 35, (9,), samples=True),), None))[0])
+        session.close()
+    assert 0 < np.sqrt(np.mean((found[0] - found[1]) ** 2)) < 0.1 * found[0].std()
+
+
 def test_float32_is_not_for_cuda(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="choose --precision fp16"):
         pull_from(ArtifactStore(tmp_path), Wanted(MODEL, "fp32", CUDA), checkpoint)
