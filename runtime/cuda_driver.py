@@ -72,6 +72,18 @@ class Context:
             _call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
         return free.value, total.value
 
+    def allocate(self, size: int) -> int:
+        """The address of ``size`` bytes on the device; nothing else is taken, and :meth:`free` gives all of it back."""
+        address = ctypes.c_uint64()
+        with self._current():
+            _call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        return address.value
+
+    def free(self, address: int) -> None:
+        """Give back what :meth:`allocate` gave."""
+        with self._current():
+            _call("cuMemFree_v2", ctypes.c_uint64(address))
+
     def synchronise(self) -> None:
         """Wait until the device has done whatever was begun, on every stream."""
         with self._current():

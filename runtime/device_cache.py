@@ -1,7 +1,8 @@
 """The keys and values of every slot on a GPU: one slab per layer and side, allocated once, whole.
 
 The verbs are :class:`runtime.kv_cache.KVCache`'s. A GPU has no pages that come as they are written: what slots may
-hold is taken at once, and a release gives nothing back.
+hold is taken at once, and a release gives nothing back. It is the driver's memory, not ONNX Runtime's: the arena behind
+its tensors grows in powers of two, and keeps what a model that was unloaded had.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cuda_driver import Context
+from runtime.errors import DeviceFull, DeviceUnavailable
 from runtime.kv_cache import Place, SlabSpec
-from runtime.ort_values import Tensor, empty
 from runtime.scheduler import CacheOp, Move
 
 
@@ -25,11 +26,16 @@ class DeviceCache:
         self.bytes_per_token = sum(spec.bytes_per_token for spec in specs.values())
         self._specs, self._capacity, self._index = dict(specs), capacity, index
         self._context = Context(index)
-        self._slabs: dict[str, Tensor] = {
-            name: empty((slots, spec.heads, capacity, spec.head_dim), spec.dtype, index=index)
-            for name, spec in specs.items()
-        }
-        self.fill(0)  # a masked score times whatever lay there before could still be no number
+        self._sizes = {name: slots * capacity * spec.bytes_per_token for name, spec in specs.items()}
+        self._slabs: dict[str, int] = {}
+        try:
+            for name, size in self._sizes.items():
+                self._slabs[name] = self._context.allocate(size)
+            self.fill(0)  # a masked score times whatever lay there before could still be no number
+        except DeviceUnavailable as error:
+            self.close()
+            need = f"{sum(self._sizes.values()) / 1e9:.1f} GB"
+            raise DeviceFull(f"cuda:{index} has no {need} for the KV cache of {slots} slots: {error}") from error
 
     def places(self, slot: int, slots: int) -> dict[str, Place]:
         """Where slots ``slot`` to ``slot + slots - 1`` of every slab lie."""
@@ -59,13 +65,14 @@ class DeviceCache:
 
     def fill(self, byte: int) -> None:
         """Set every byte of every slab."""
-        for slab in self._slabs.values():
-            self._context.fill(slab.data_ptr(), byte, slab.tensor_size_in_bytes())
+        for name, address in self._slabs.items():
+            self._context.fill(address, byte, self._sizes[name])
         self._context.synchronise()
 
     def close(self) -> None:
-        """Give everything back."""
-        self._slabs.clear()
+        """Give everything back. Idempotent."""
+        while self._slabs:
+            self._context.free(self._slabs.popitem()[1])
         self._context.close()
 
     def _copy(self, name: str, spec: SlabSpec, source: int, target: int, start: int, length: int) -> None:
@@ -75,7 +82,7 @@ class DeviceCache:
 
     def _place(self, name: str, slot: int, slots: int) -> Place:
         spec = self._specs[name]
-        address = self._slabs[name].data_ptr() + slot * spec.heads * self._strides(spec)[0]
+        address = self._slabs[name] + slot * spec.heads * self._strides(spec)[0]
         shape = (slots, spec.heads, self._capacity, spec.head_dim)
         return Place("cuda", self._index, np.dtype(spec.dtype).type, shape, address)
 

@@ -13,7 +13,7 @@ from runtime.device import Device, chosen, memory_share
 from runtime.device_fit import gpu_needs, kept_that_fit
 from runtime.errors import ArtifactError, DeviceFull, DeviceUnavailable
 from runtime.session import DecoderSession
-from runtime.steady_probe import probe
+from runtime.steady_probe import Findings, probe
 
 GRID = 128
 """Tokens of a chunk on CUDA, whatever else runs: kernels go by it. So few keep streams at their pace."""
@@ -126,7 +126,7 @@ def _probed(
     length = max(1, min(GRID, capacity - 1))
     try:
         session = opened(capture=True)
-        found = probe(session, rows=config.rows, length=length)
+        found = _probe(session, device, config.rows, length)
         fault = found.capture_fault
         if fault is not None:
             session.close()  # what broke off in the middle of a capture is no state to go on from
@@ -135,10 +135,19 @@ def _probed(
     if fault is not None:
         _log.warning("decode steps aren't captured as CUDA graphs on %s: %s", device.described, fault)
         session = opened(capture=False)
-        found = probe(session, rows=config.rows, length=length)
+        found = _probe(session, device, config.rows, length)
     if config.deterministic and not found.same_words:
         _log.warning("%s doesn't compute a row alike in every company: words may depend on load", device.described)
     return session, found.same_words
+
+
+def _probe(session: DecoderSession, device: Device, rows: int, length: int) -> Findings:
+    """What holds on ``device``; :class:`DeviceUnavailable` where not even a plain step does."""
+    try:
+        return probe(session, rows=rows, length=length)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        session.close()
+        raise DeviceUnavailable(f"{device.described} can't compute this model: {str(error).splitlines()[0]}") from error
 
 
 def _capacity(artifact: Artifact, config: EngineConfig) -> int:

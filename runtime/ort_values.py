@@ -13,12 +13,6 @@ from runtime.device import require_onnxruntime
 class Tensor(Protocol):
     """An ``onnxruntime.OrtValue``: what is used of it."""
 
-    def data_ptr(self) -> int:
-        """The address of its first element, on whichever device it lies."""
-
-    def tensor_size_in_bytes(self) -> int:
-        """What it takes."""
-
     def update_inplace(self, data: NDArray[Any]) -> None:
         """Copy ``data``, of its shape and type, to where it lies."""
 

@@ -3,6 +3,7 @@
    not from roost's ctypes, so that a wrong layout there shows. It refuses what the driver refuses: work without a
    current context, a pitch below the width, a release that nobody retained. */
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef int CUresult;
@@ -36,9 +37,9 @@ typedef struct CUDA_MEMCPY2D_st {
     size_t Height;
 } CUDA_MEMCPY2D;
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, DEVICES = 2, DEEPEST = 8 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, DEVICES = 2, DEEPEST = 8 };
 
-static int retained[DEVICES], synchronised, depth;
+static int retained[DEVICES], synchronised, depth, allocations, refused;
 static CUcontext stack[DEEPEST];
 
 CUresult cuInit(unsigned int flags) { return flags ? INVALID_VALUE : SUCCESS; }
@@ -73,11 +74,26 @@ CUresult cuCtxPopCurrent_v2(CUcontext *pctx) {
     *pctx = stack[--depth];
     return SUCCESS;
 }
-CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
+CUresult cuMemGetInfo_v2(size_t *unused, size_t *total) {
     if (!depth) return INVALID_CONTEXT;
     CUdevice dev = stack[depth - 1] == (CUcontext)&retained[1];
     cuDeviceTotalMem_v2(total, dev);
-    *free = *total / 4 * (size_t)(3 - dev);
+    *unused = *total / 4 * (size_t)(3 - dev);
+    return SUCCESS;
+}
+CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize) {
+    if (!depth) return INVALID_CONTEXT;
+    if (!bytesize) return INVALID_VALUE;
+    if (refused && allocations == refused) return OUT_OF_MEMORY;
+    *dptr = (CUdeviceptr)malloc(bytesize);
+    memset((void *)*dptr, 0xff, bytesize);
+    allocations++;
+    return SUCCESS;
+}
+CUresult cuMemFree_v2(CUdeviceptr dptr) {
+    if (!depth) return INVALID_CONTEXT;
+    free((void *)dptr);
+    allocations--;
     return SUCCESS;
 }
 CUresult cuCtxSynchronize(void) {
@@ -109,11 +125,13 @@ CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *copy) {
     return SUCCESS;
 }
 CUresult cuGetErrorString(CUresult error, const char **text) {
-    *text = error == INVALID_DEVICE ? "invalid device ordinal" : "invalid argument";
+    *text = error == INVALID_DEVICE ? "invalid device ordinal" : error == OUT_OF_MEMORY ? "out of memory" : "invalid argument";
     return SUCCESS;
 }
 
 /* For tests alone. */
+int stub_allocations(void) { return allocations; }
+void stub_refuse_after(int count) { refused = count; }
 int stub_retained(int dev) { return retained[dev]; }
 int stub_synchronised(void) { return synchronised; }
 int stub_depth(void) { return depth; }

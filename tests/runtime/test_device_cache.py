@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import cuda_driver, device_cache, ort_values
+from runtime import cuda_driver
 from runtime.cuda_driver import Context, Gpu, gpus
 from runtime.device import Device, chosen, gpu_memory
 from runtime.device_cache import DeviceCache
-from runtime.errors import DeviceUnavailable
+from runtime.errors import DeviceFull, DeviceUnavailable
 from runtime.kv_cache import KVCache, SlabSpec
 from runtime.scheduler import CacheOp, Move, Release
 
@@ -44,19 +44,27 @@ def stub(stub_path: Path, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
 
 
 @pytest.fixture
-def cache(stub: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[DeviceCache]:
-    def on_the_host(shape: tuple[int, ...], dtype: object, *, index: int | None) -> ort_values.Tensor:
-        assert index == 1
-        return ort_values.empty(shape, dtype, index=None)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(device_cache, "empty", on_the_host)
-    before = stub.stub_retained(1)
+def cache(stub: ctypes.CDLL) -> Iterator[DeviceCache]:
     made = DeviceCache(SPECS, slots=SLOTS, capacity=CAPACITY, index=1)
+    assert (stub.stub_allocations(), stub.stub_retained(0), stub.stub_retained(1)) == (len(SPECS), 0, 1)
     yield made
     made.close()
     made.close()
-    assert stub.stub_retained(1) == before
-    assert stub.stub_depth() == 0
+    nothing_is_left(stub)
+
+
+def nothing_is_left(stub: ctypes.CDLL) -> None:
+    assert (stub.stub_allocations(), stub.stub_retained(1), stub.stub_depth()) == (0, 0, 0)
+
+
+def test_a_cache_that_does_not_fit_is_a_sentence_and_leaves_nothing(stub: ctypes.CDLL) -> None:
+    stub.stub_refuse_after(1)
+    try:
+        with pytest.raises(DeviceFull, match=r"cuda:1 has no 0\.0 GB for the KV cache of 4 slots: .*out of memory"):
+            DeviceCache(SPECS, slots=SLOTS, capacity=CAPACITY, index=1)
+    finally:
+        stub.stub_refuse_after(0)
+    nothing_is_left(stub)
 
 
 def test_devices_are_told_with_their_memory_and_nobody_keeps_a_context(stub: ctypes.CDLL) -> None:

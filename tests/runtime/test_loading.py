@@ -21,7 +21,7 @@ from runtime.config import EngineConfig
 from runtime.cuda_driver import Gpu
 from runtime.device import Device
 from runtime.device_fit import gpu_needs, kept_that_fit
-from runtime.errors import ArtifactError, DeviceFull
+from runtime.errors import ArtifactError, DeviceFull, DeviceUnavailable
 from runtime.loading import GRID, expected_device, load_decoder
 from runtime.precision import PrecisionName
 from runtime.pull_model import Wanted, pull_from
@@ -140,6 +140,14 @@ def test_a_session_that_refuses_capture_is_opened_without(
     monkeypatch.setattr(loading, "DecoderSession", picky)
     load_decoder(half, CUDA, CONFIG, None, nothing_to_unload).session.close()
     assert "cannot use the graph capture" in caplog.text
+
+
+def test_a_gpu_that_cannot_compute_is_a_sentence(
+    half: Artifact, opened: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DecoderSession, "run", refuse)
+    with pytest.raises(DeviceUnavailable, match=r"^cuda:0 \(Stub\) can't compute this model: operation not permitted"):
+        load_decoder(half, CUDA, CONFIG, None, nothing_to_unload)
 
 
 def test_a_row_that_depends_on_its_company_is_told(
