@@ -285,7 +285,8 @@ def show_ps(*, as_json: bool) -> None:
             f"{row['device']} ({row['chip']})" if row["chip"] else row["device"],
             f"{row['megabytes']:,} MB",
             f"{row['running']} running, {row['waiting']} waiting",
-            "in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s",
+            ("in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s")
+            + ("" if row["same_words"] else "; words may depend on load"),
         )
         for row in answer["loaded"]
     ]

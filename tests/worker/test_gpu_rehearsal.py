@@ -24,6 +24,7 @@ from runtime.pool import Pool
 from runtime.pull import pull_stand_in
 from runtime.session import DecoderSession
 from runtime.stand_in import CUDA_KEY, GGUF_NAME, KEY
+from tests.runtime.test_cuda import ABSENT, GPU
 from tests.worker.asking import MODEL, answer, stats
 from tests.worker.live import live
 from worker import AI
@@ -76,6 +77,20 @@ async def text(ai: AI, inputs: dict[str, Any]) -> str:
 
 
 async def test_words_are_the_same_alone_in_a_crowd_and_from_a_kept_prompt(ai: AI) -> None:
+    await says_the_same(ai)
+
+
+@pytest.mark.gpu
+@ABSENT
+async def test_words_are_the_same_on_a_gpu() -> None:
+    """No rehearsal: the stand-in on CUDA."""
+    async with aclosing(AI(pool=Pool(ArtifactStore(), device=str(GPU), config=CONFIG))) as ai:
+        await says_the_same(ai)
+        (loaded,) = ai.loaded()
+        assert (loaded.device, loaded.same_words) == (GPU, True)
+
+
+async def says_the_same(ai: AI) -> None:
     alone = await text(ai, STORY)
     others = [text(ai, {**STORY, "prompt": f"{place}! " * 9, "seed": place}) for place in range(1, 7)]
     assert (await asyncio.gather(text(ai, STORY), *others))[0] == alone
