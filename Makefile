@@ -11,7 +11,7 @@ NODE := tests/wrangler_compat/node
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-export gguf-reference setup check dev node-packages agreement perplexity lora-speed speed docker-dry-run clean
+.PHONY: demo test test-js test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity lora-speed speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -34,6 +34,9 @@ test-export: setup ## makes the references of architectures and adapters afresh 
 
 gguf-reference: ## makes the references of the GGUF architectures afresh with llama.cpp, and compares
 	@tests/benchmarks/with_peers.sh runtime.reference.make_gguf_logits
+
+test-gpu: ## the engine's and the worker's suites on a GPU, then the benchmark; in an environment of its own
+	@PYTHON=$(PYTHON) tests/gpu.sh
 
 check: dev setup
 	$(BIN)/ruff format --check .
@@ -62,7 +65,7 @@ docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines w
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-	rm -rf $(NODE)/node_modules .venv .venv-peers .venv-export .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(NODE)/node_modules .venv .venv-peers .venv-export .venv-gpu .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'

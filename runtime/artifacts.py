@@ -44,9 +44,9 @@ _PARTIAL = ".partial"
 class Manifest(BaseModel):
     """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for. ``kv``: its cache.
 
-    ``exporter``: who made the graph. Our own decoders have a ``shape``, foreign ones an ``interface`` and the
-    ``positions`` that they admit, models for another ``task`` neither. ``files`` gives the size in bytes and the sha256
-    of each file beside the manifest.
+    ``activations``: what flows between the graph's nodes; CUDA computes float16 alone. ``exporter``: who made it. Our own
+    decoders have a ``shape``, foreign ones an ``interface`` and the ``positions`` that they admit, models for another
+    ``task`` neither. ``files`` gives the size in bytes and the sha256 of each file beside the manifest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +55,7 @@ class Manifest(BaseModel):
     weights: str
     precision: str
     kv: Literal["float", "int8"] = "float"
+    activations: Literal["float32", "float16"] | None = None  # none: built before this was recorded
     stand_in: bool
     answers: str | None
     source: str
@@ -71,9 +72,15 @@ class Manifest(BaseModel):
     files: dict[str, tuple[int, str]]
 
     @property
+    def half(self) -> bool:
+        """Whether the graph computes in float16, as CUDA's must."""
+        return self.precision == "fp16" if self.activations is None else self.activations == "float16"
+
+    @property
     def described(self) -> str:
-        """The precision of the weights, and of the cache where that isn't of floats: ``int4, int8 KV``."""
-        return self.precision if self.kv == "float" else f"{self.precision}, {self.kv} KV"
+        """The precision of the weights, and what isn't as usual: ``int4 for CUDA, int8 KV``."""
+        weights = f"{self.precision} for CUDA" if self.half and self.precision != "fp16" else self.precision
+        return weights if self.kv == "float" else f"{weights}, {self.kv} KV"
 
     @property
     def context(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ from runtime.artifacts import (
 from runtime.checkpoint_tokenizer import load_tokenizer
 from runtime.checkpoint_weights import CheckpointWeights
 from runtime.decoder_graph import DecoderWeights, write_decoder
+from runtime.device import Device
 from runtime.errors import ArtifactError, Refused
 from runtime.estimate import disk_bytes, parameters
 from runtime.gguf_tokenizer import build_tokenizer, stop_tokens
 from runtime.gguf_weights import GgufWeights
 from runtime.kv_quantization import calibrate, calibration_text, quantise_cache
-from runtime.precision import COMPUTES, STORED, PrecisionName
+from runtime.linear_graph import Precision
+from runtime.precision import STORED, PrecisionName, computes
 from runtime.quantized_weights import QuantizedWeights
 from runtime.shape import misstatements
 
@@ -43,7 +45,8 @@ _SPARE = 64 << 20  # bytes of disk to leave free
 class Origin:
     """Where weights came from and for what: ``answers`` is a catalogue name, ``None`` for the stand-in.
 
-    ``int8_kv``: the cache of keys and values is to be 8 bits wide. ``exporter``: who made the graph.
+    ``int8_kv``: the cache of keys and values is to be 8 bits wide. ``exporter``: who made the graph. ``device``: what
+    it is to compute on.
     """
 
     key: str
@@ -55,6 +58,7 @@ class Origin:
     license: str = "not stated"
     int8_kv: bool = False
     exporter: Exporter = "roost"
+    device: Device = field(default_factory=Device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,11 @@ def build(
     store: ArtifactStore, origin: Origin, parts: Ingredients, precision: PrecisionName, report: Report
 ) -> Artifact:
     """Make the artifact ``origin.key`` of ``parts``. On any error, and on Ctrl-C, nothing is left behind."""
-    _check_room(store, parts, precision)
+    graph = computes(precision, origin.device)
+    _check_room(store, parts, precision, graph)
     try:
         with store.making(origin.key) as folder:
-            _write_graph(folder / DECODER, parts, precision, report)
+            _write_graph(folder / DECODER, parts, precision, graph, report)
             if origin.int8_kv:
                 report("calibrating the KV cache", 0, 0)
                 tokens = parts.tokenizer.encode(calibration_text(), add_special_tokens=False).ids
@@ -120,9 +125,8 @@ def build(
             parts.tokenizer.save(str(folder / TOKENIZER))
             if parts.template:
                 (folder / TEMPLATE).write_text(parts.template, encoding="utf-8")
-            write_manifest(
-                folder, replace(origin, license=parts.license or origin.license), report, **_facts(parts, precision)
-            )
+            licensed = replace(origin, license=parts.license or origin.license)
+            write_manifest(folder, licensed, report, **_facts(parts, precision, graph))
     except OSError as error:
         raise ArtifactError(f"the artifact can't be written to {store.root}: {error}") from error
     except FloatingPointError as error:
@@ -170,9 +174,9 @@ def _check_text(made: Artifact) -> None:
         raise ArtifactError(f"the tokenizer gives the token {strangers[0]}, and the weights know {known}")
 
 
-def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, report: Report) -> None:
+def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, graph: Precision, report: Report) -> None:
     shape, done = parts.weights.shape, 0
-    size, of_parameters = disk_bytes(shape, precision), parameters(shape)
+    size, of_parameters = disk_bytes(shape, precision, half=graph.half), parameters(shape)
     what = f"writing {parts.stored_as if precision == STORED else precision} weights"
     report(what, 0, size)
 
@@ -181,12 +185,12 @@ def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, repor
         done = min(done + more, of_parameters)
         report(what, done * size // of_parameters, size)
 
-    write_decoder(path, QuantizedWeights(parts.weights, precision, counted), COMPUTES[precision])
+    write_decoder(path, QuantizedWeights(parts.weights, precision, counted), graph)
 
 
-def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionName) -> None:
+def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionName, graph: Precision) -> None:
     """Refuse before hours of work what can't be kept."""
-    needed = disk_bytes(parts.weights.shape, precision) + _SPARE
+    needed = disk_bytes(parts.weights.shape, precision, half=graph.half) + _SPARE
     store.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.root).free
     if free < needed:
@@ -195,9 +199,10 @@ def _check_room(store: ArtifactStore, parts: Ingredients, precision: PrecisionNa
         )
 
 
-def _facts(parts: Ingredients, precision: PrecisionName) -> dict[str, Any]:
+def _facts(parts: Ingredients, precision: PrecisionName, graph: Precision) -> dict[str, Any]:
     return {
         "precision": parts.stored_as if precision == STORED else precision,
+        "activations": "float16" if graph.half else "float32",
         "shape": parts.weights.shape,
         "stop_tokens": parts.stop_tokens,
         "bos_token": parts.bos,

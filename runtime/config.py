@@ -57,8 +57,9 @@ class EngineConfig:
     longest sequence a row holds, in tokens. ``kv_bytes``: KV cache over all rows and kept prompts, ``None`` for a share
     of the machine's memory; past it kept prompts are given up, then the youngest row yields. ``kept_prompts``: how many
     read prompts are kept for others that begin alike. ``deterministic``: a seed gives the same text under any load;
-    without it drafted tokens are verified several at a time and answers are kept like prompts. ``debug``: check the
-    scheduler's invariants at every step.
+    without it drafted tokens are verified several at a time and answers are kept like prompts. ``grid``: the length of
+    every chunk but a prompt's last, where the device rounds by it, ``None`` elsewhere. ``debug``: check the scheduler's
+    invariants at every step.
     """
 
     rows: int = 16
@@ -69,6 +70,7 @@ class EngineConfig:
     kv_bytes: int | None = None
     kept_prompts: int = 16
     deterministic: bool = True
+    grid: int | None = None
     debug: bool = field(default_factory=lambda: switched_on("ROOST_DEBUG", otherwise=False))
 
 

@@ -83,7 +83,7 @@ class _Decoder:
 
     def _embed(self, table: Matrix) -> str:
         graph = self._graph
-        if not isinstance(table, Int8):
+        if self._graph.half or not isinstance(table, Int8):
             return graph.op("Gather", [graph.constant("embed.w", table.dense()), "input_ids"], name="embed")
         codes = graph.constant("embed.q", table.unsigned())
         scales = graph.constant("embed.s", table.scales)
@@ -194,7 +194,8 @@ class _Decoder:
         flat = self._graph.constant("flat", np.array([-1, self._shape.hidden], np.int64))
         wanted = [self._wanted_rows(name, x, flat) for name, x in (("branch", branch), ("residual", residual))]
         x, _ = self._add_and_norm(HEAD_INPUT, wanted[0], wanted[1], self._weights.final_norm())
-        matrix, tied_to = (embedding, "embed") if head is None else (head, None)
+        matrix = embedding if head is None else head
+        tied_to = "embed" if head is None and not self._graph.half else None
         logits = "logits.half" if self._graph.half else "logits"
         if not self._shape.logit_softcap:
             self._products.product(logits, x, matrix, tied_to)

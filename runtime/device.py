@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.metadata
+import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runtime import cuda_driver
+from runtime.cuda_provider import provider_fault
 from runtime.errors import DeviceUnavailable
 
+_log = logging.getLogger(__name__)
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """``cpu``, or one CUDA device by its index."""
+    """``cpu``, or a CUDA device by its index; ``None``: whichever has the most memory free when a model loads.
+
+    ``chip``: its name, as NVIDIA gives it. ``automatic``: nobody asked for it, so the CPU may take its place, aloud.
+    """
 
     kind: str = "cpu"
-    index: int = 0
+    index: int | None = 0
+    chip: str = field(default="", compare=False)
+    automatic: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        return self.kind if self.kind == "cpu" or self.index is None else f"{self.kind}:{self.index}"
+
+    @property
+    def described(self) -> str:
+        """With the chip's name: ``cuda:0 (NVIDIA H100 80GB HBM3)``."""
+        return f"{self} ({self.chip})" if self.chip else str(self)
 
 
 def resolve_device(wanted: str) -> Device:
     """The device that ``wanted`` (``auto``, ``cpu``, ``cuda``, ``cuda:1``) names.
 
-    ``auto`` is the CPU as long as artifacts are built for it alone. Raises :class:`DeviceUnavailable`
-    with what is missing; there is no silent fallback.
+    ``auto`` is what ROOST_DEVICE names, else CUDA where onnxruntime-gpu, a driver and a device are there, else the
+    CPU. Raises :class:`DeviceUnavailable` with what is missing of a CUDA that was asked for; there is no silent
+    fallback.
     """
-    if wanted in ("auto", "cpu"):
+    wanted = (os.environ.get("ROOST_DEVICE") or wanted) if wanted == "auto" else wanted
+    if wanted == "cpu":
         return Device()
+    if wanted == "auto":
+        return _automatic()
     match = re.fullmatch(r"cuda(?::(\d+))?", wanted)
     if match is None:
         raise DeviceUnavailable(f"{wanted!r} is no device: use auto, cpu, cuda or cuda:N")
-    _require_cuda()
-    return Device("cuda", int(match[1] or 0))
+    index = None if match[1] is None else int(match[1])
+    _require_cuda(wanted, index)
+    return Device("cuda", index, _chip(index))
 
 
 def require_onnxruntime() -> str:
@@ -80,25 +98,65 @@ def memory_share(share: float) -> int:
 
 
 def gpu_memory(device: Device) -> int:
-    """Bytes of memory of a CUDA device, asked of the driver; :class:`DeviceUnavailable` where it doesn't answer."""
+    """Bytes of memory of a CUDA device, of the largest where ``device`` leaves the choice.
+
+    Raises :class:`DeviceUnavailable` where the driver doesn't answer.
+    """
+    if device.index is not None:
+        return cuda_driver.total_memory(device.index)
+    return max((cuda_driver.total_memory(index) for index in range(cuda_driver.count())), default=0)
+
+
+def chosen(device: Device) -> Device:
+    """``device`` with an index: where it leaves the choice, the one with the most memory free just now."""
+    if device.kind != "cuda" or device.index is not None:
+        return device
+    best = max(cuda_driver.gpus(), key=lambda gpu: gpu.free)
+    return replace(device, index=best.index, chip=best.chip)
+
+
+def _automatic() -> Device:
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        raise DeviceUnavailable(f"{device} needs an NVIDIA driver: {error}") from error
-    handle, size = ctypes.c_int(), ctypes.c_size_t()
-    failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), device.index)
-    if failed or driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle):
-        raise DeviceUnavailable(f"the NVIDIA driver tells nothing of {device}")
-    return size.value
+        if require_onnxruntime() != "onnxruntime-gpu" or not cuda_driver.count():
+            return Device()
+    except DeviceUnavailable:
+        return Device()  # nothing of CUDA is here; if ONNX Runtime isn't either, its first use says so
+    if fault := provider_fault(0):
+        _log.warning("the CPU computes, not the GPU that is here (%s): %s", _chip(None), _with_advice(fault))
+        return Device()
+    return Device("cuda", None, _chip(None), automatic=True)
 
 
-def _require_cuda() -> None:
+def _require_cuda(wanted: str, index: int | None) -> None:
+    """Refuse, in one sentence with all that is missing, a CUDA that can't be used."""
     if require_onnxruntime() != "onnxruntime-gpu":
-        raise DeviceUnavailable("--device cuda needs onnxruntime-gpu: type pip install 'roost[gpu]'")
+        raise DeviceUnavailable(
+            f"--device {wanted} needs onnxruntime-gpu, and onnxruntime is here: type "
+            "pip uninstall -y onnxruntime && pip install 'roost[gpu]'"
+        )
+    missing = []
     try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        raise DeviceUnavailable("--device cuda needs an NVIDIA driver: libcuda.so.1 can't be loaded") from None
+        there = cuda_driver.count()
+    except DeviceUnavailable as error:
+        missing.append(f"{error} (install NVIDIA's driver)")
+    else:
+        if not there or (index or 0) >= there:
+            named = ", ".join(f"cuda:{each} ({cuda_driver.chip(each)})" for each in range(there))
+            raise DeviceUnavailable(f"there is no {wanted} here: the NVIDIA driver knows {named or 'no device'}")
+    if fault := provider_fault(index or 0):
+        missing.append(_with_advice(fault))
+    if missing:
+        raise DeviceUnavailable(f"--device {wanted} can't be used here: {'; and '.join(missing)}")
+
+
+def _with_advice(fault: str) -> str:
+    return f"{fault} (CUDA's libraries come with pip install 'roost[gpu]')" if ".so" in fault else fault
+
+
+def _chip(index: int | None) -> str:
+    """The name of a device, or the names of all that there are."""
+    indices = range(cuda_driver.count()) if index is None else [index]
+    return ", ".join(dict.fromkeys(cuda_driver.chip(each) for each in indices))
 
 
 def _is_installed(distribution: str) -> bool:

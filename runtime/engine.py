@@ -143,6 +143,7 @@ class Engine:
             kv_tokens=kv_tokens,
             kept_prompts=config.kept_prompts,
             deterministic=config.deterministic,
+            grid=config.grid,
         )
         self._deterministic = config.deterministic
         self._debug = config.debug

@@ -14,6 +14,8 @@ from runtime.device import usable_cores
 
 _BITS = {"int4": 5.0, "stored": 6.0, "int8": 9.0, "fp16": 16.0, "fp32": 32.0}
 """Bits per weight; blocks of 32 share a float32 scale. ``stored`` is what Q4_1 takes, the largest of 4 bits."""
+_HALF_BITS = {**_BITS, "int4": 4.5, "stored": 5.0, "int8": 8.5}
+"""The same where scales are float16."""
 _PROBED = 1 << 28  # bytes read to measure the bandwidth
 _ROUNDS = 3
 _IN_NAME = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])")
@@ -47,17 +49,18 @@ def is_sensitive(shape: DecoderShape, layer: int, part: str) -> bool:
     return part == "v" or (part == "down" and spared)
 
 
-def disk_bytes(shape: DecoderShape, precision: str) -> int:
-    """Bytes of the artifact of a decoder of ``shape``."""
-    tables = 2 * shape.vocab * shape.hidden
-    bits = (parameters(shape) - tables) * _BITS[precision]
-    bits += tables * (_BITS["int8"] if precision in ("int4", "stored") else _BITS[precision])
+def disk_bytes(shape: DecoderShape, precision: str, *, half: bool = False) -> int:
+    """Bytes of the artifact of a decoder of ``shape``. ``half``: its graph computes in float16, for CUDA."""
+    each, table = (_HALF_BITS if half else _BITS), shape.vocab * shape.hidden
+    in_table = each["int8"] if precision in ("int4", "stored") else each[precision]
+    bits = (parameters(shape) - 2 * table) * each[precision]
+    bits += table * in_table + table * (max(in_table, each["fp16"]) if half else in_table)
     if precision == "int4":
         spared = {
             part: sum(is_sensitive(shape, layer, part) for layer in range(shape.layers)) for part in ("v", "down")
         }
         eight_bit = shape.hidden * (spared["v"] * shape.kv_heads * shape.head_dim + spared["down"] * shape.ffn)
-        bits += eight_bit * (_BITS["int8"] - _BITS["int4"])
+        bits += eight_bit * (each["int8"] - each["int4"])
     return int(bits / 8)
 
 

@@ -11,7 +11,7 @@ import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -36,6 +36,37 @@ class SlabSpec:
         return self.heads * self.head_dim * np.dtype(self.dtype).itemsize
 
 
+class Place(NamedTuple):
+    """Where slots of a slab lie, as ONNX Runtime's ``bind_input`` wants it; ``shape`` is the slots'."""
+
+    device: str
+    number: int
+    dtype: Any
+    shape: tuple[int, ...]
+    address: int
+
+
+class Cache(Protocol):
+    """Slots of keys and values, in whichever memory."""
+
+    bytes_per_token: int
+
+    def places(self, slot: int, slots: int) -> dict[str, Place]:
+        """Where slots ``slot`` to ``slot + slots - 1`` of every slab lie."""
+
+    def apply(self, op: CacheOp, *, offset: int = 0) -> None:
+        """Carry out a copy or a release; ``offset`` is added to the slots it names."""
+
+    def kept(self, slot: int, tokens: int) -> dict[str, NDArray[Any]]:
+        """A copy of a slot's first ``tokens`` by input name: ``[kv_heads, tokens, head_dim]``."""
+
+    def fill(self, byte: int) -> None:
+        """Set every byte of every slab."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
 class KVCache:
     """Slabs by name, each with ``slots`` slots of ``capacity`` tokens."""
 
@@ -46,6 +77,20 @@ class KVCache:
     def views(self, slot: int, slots: int) -> dict[str, NDArray[Any]]:
         """Slots ``slot`` to ``slot + slots - 1`` of every slab, as contiguous views."""
         return {name: slab.values[slot : slot + slots] for name, slab in self._slabs.items()}
+
+    def places(self, slot: int, slots: int) -> dict[str, Place]:
+        """Where the same slots lie. The addresses hold until :meth:`close`."""
+        views = self.views(slot, slots).items()
+        return {name: Place("cpu", 0, view.dtype.type, view.shape, view.ctypes.data) for name, view in views}
+
+    def kept(self, slot: int, tokens: int) -> dict[str, NDArray[Any]]:
+        """A copy of a slot's first ``tokens`` by input name: ``[kv_heads, tokens, head_dim]``."""
+        return {name: view[0, :, :tokens].copy() for name, view in self.views(slot, 1).items()}
+
+    def fill(self, byte: int) -> None:
+        """Set every byte of every slab."""
+        for slab in self._slabs.values():
+            slab.values.view(np.uint8)[...] = byte
 
     def apply(self, op: CacheOp, *, offset: int = 0) -> None:
         """Carry out a copy or a release; ``offset`` is added to the slots it names."""

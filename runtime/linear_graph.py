@@ -25,7 +25,8 @@ class Precision:
     """How the graph computes. ``accuracy_level`` is MatMulNBits': 4 rounds activations to int8, 1 keeps float32.
 
     ``float_int8``: products with 8-bit matrices run as float32 ones, for they know no level but 4. ``half``:
-    activations, the KV cache and all float constants are float16; logits stay float32.
+    activations, the KV cache and all float constants are float16; logits stay float32, and the table of embeddings
+    has no blocks.
     """
 
     accuracy_level: int = 4
@@ -36,6 +37,7 @@ class Precision:
 SERVED = Precision()
 EXACT = Precision(accuracy_level=1, float_int8=True)
 HALF = Precision(half=True)
+"""What CUDA computes: attention has no float32 kernel there, and a plain table needs no operator of its own."""
 
 
 class Products:

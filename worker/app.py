@@ -78,6 +78,8 @@ async def _ps(request: Request) -> Response:
                 "kv": manifest.kv,
                 "stand_in": manifest.stand_in,
                 "device": str(model.device),
+                "chip": model.device.chip,
+                "same_words": model.same_words,
                 "running": stats.running,
                 "waiting": stats.waiting,
                 "cached_tokens": stats.cached_tokens,

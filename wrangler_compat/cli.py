@@ -70,7 +70,7 @@ def run(
     ai = AI(url=url, stand_in=not no_stand_in, device=device, deterministic=deterministic)
     if url is None:
         ai.catalog[model].validate_inputs(inputs)  # before anything is fetched
-        serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model)
+        serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device)
     asyncio.run(_print_answer(ai, model, inputs, as_json=as_json))
 
 
@@ -106,6 +106,21 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
     type=click.FloatRange(min=0),
     metavar="GB",
     help="What loaded weights may take together; idle models make room. Default: half of this machine's memory.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 512),
+    default=serving.DEFAULT_ROWS,
+    show_default=True,
+    help="Answers written at once; a GPU's memory holds a whole --context for each.",
+)
+@click.option(
+    "--context",
+    type=click.IntRange(min=64),
+    metavar="TOKENS",
+    default=serving.DEFAULT_CONTEXT,
+    show_default=True,
+    help="The longest conversation that a row holds.",
 )
 @click.option("--tls", is_flag=True, help="Also serve TLS on 127.0.0.1:443, for roost env --no-preload.")
 @_deterministic

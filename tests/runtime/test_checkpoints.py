@@ -21,7 +21,7 @@ from runtime.decoder_graph import write_decoder
 from runtime.device import Device
 from runtime.errors import ArtifactError
 from runtime.linear_graph import EXACT
-from runtime.precision import COMPUTES, PrecisionName
+from runtime.precision import PrecisionName, computes
 from runtime.quantized_weights import QuantizedWeights
 from runtime.session import DecoderSession
 from tests.runtime.reading import LENGTH, TOLERANCE, Reference, check_at_once, check_in_chunks, check_ragged_batch, read
@@ -89,13 +89,15 @@ def test_the_references_tell_every_constant(name: str, change: dict[str, Any], t
 
 
 @pytest.mark.parametrize(("precision", "loss"), [("fp16", 0.005), ("int8", 0.1), ("int4", 0.5)])
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_every_architecture_runs_in_every_precision(
-    name: str, precision: PrecisionName, loss: float, tmp_path: Path
+    name: str, kind: str, precision: PrecisionName, loss: float, tmp_path: Path
 ) -> None:
+    """On the CPU, CUDA's graphs too: the same operators, with float16 between them."""
     write_checkpoint(tmp_path, name)
     weights = QuantizedWeights(CheckpointWeights(tmp_path), precision, lambda _parameters: None)
-    write_decoder(tmp_path / "decoder.onnx", weights, COMPUTES[precision])
+    write_decoder(tmp_path / "decoder.onnx", weights, computes(precision, Device(kind)))
     session = DecoderSession(tmp_path / "decoder.onnx", slots=1, capacity=LENGTH, device=Device(), threads=1)
     reference = Reference(REFERENCE, name)
     found = [read(session, reference.rows[-1], at, at + 1) for at in range(LENGTH)]

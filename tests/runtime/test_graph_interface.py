@@ -115,7 +115,7 @@ VARIANTS = {
 def test_every_variant_of_inputs_and_outputs_is_fed(variant: str, tmp_path: Path) -> None:
     """A prompt in chunks, steps beside another row, and drafts of which some are taken back."""
     path = tmp_path / "model.onnx"
-    session = WatchedExecutor(Decoder(path, write_foreign_decoder(path, **VARIANTS[variant])), slots=3)
+    session = WatchedExecutor(Decoder(path, write_foreign_decoder(path, **VARIANTS[variant])), slots=3, rows=3)
     row, other = list(range(3, 90)), [5, 6, 7]
 
     def run(*spans: Span, chunk: Span | None = None) -> list[int]:

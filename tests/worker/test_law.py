@@ -15,11 +15,16 @@ from hypothesis import strategies as st
 
 from runtime.artifacts import ArtifactStore
 from runtime.config import EngineConfig
+from runtime.device import resolve_device
 from runtime.pool import Pool
 from tests.worker.asking import MODEL, answer, stats
 from worker import AI
 
-pytestmark = pytest.mark.weights
+ELSEWHERE = "on CUDA the law holds for one number of rows: test_gpu_rehearsal.py and test_cuda.py prove it"
+pytestmark = [
+    pytest.mark.weights,
+    pytest.mark.skipif(resolve_device("auto").kind == "cuda", reason=ELSEWHERE),
+]
 
 STORY: dict[str, Any] = {"prompt": "Tell me a story of a fox. " * 9, "max_tokens": 20, "temperature": 0.9, "seed": 11}
 PLAIN = EngineConfig(rows=1, kept_prompts=0, prefill_tokens=4096, context=512)

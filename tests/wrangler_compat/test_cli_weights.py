@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from runtime import cuda_driver
 from runtime.artifacts import ArtifactStore, artifact_key
+from runtime.cuda_driver import Gpu
 from runtime.stand_in import GGUF_NAME
 from tests.models.checkpoint import write_checkpoint
 from tests.worker.asking import MODEL
@@ -77,6 +79,24 @@ def test_a_model_s_needs_are_told_before_it_is_here(checkpoint: str) -> None:
     roost("pull", MODEL, "--from", checkpoint)
     assert told("models", "show", MODEL)["needs here"][0]["disk"] < 1e6  # the weights that are here say more
     assert "in int4" in roost("models", "show", MODEL).stdout
+
+
+def test_a_model_s_needs_on_each_gpu_are_told_too(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told("models", "show", MODEL)["needs on GPUs"] == []
+    there = [Gpu(index, f"Stub {index}", (8 + 72 * index) << 30, 80 << 30) for index in range(2)]
+    monkeypatch.setattr(cuda_driver, "gpus", lambda: there)
+    guessed = told("models", "show", MODEL)["needs on GPUs"]
+    assert [(need["device"], need["precision"]) for need in guessed] == [
+        (f"cuda:{index}", precision) for index in range(2) for precision in ("int4", "fp16")
+    ]
+    assert 13e9 < guessed[1]["weights"] < 16e9
+    shown = " ".join(roost("models", "show", MODEL).stdout.split())
+    assert "GB of weights; doesn't fit the 8.6 GB free on Stub 0" in shown
+    assert "GB of weights; fits the 85.9 GB free on Stub 1" in shown
+    roost("pull", MODEL, "--from", checkpoint)
+    known = told("models", "show", MODEL)["needs on GPUs"][0]
+    assert known["kv"] == 16 * 512 * (2 * 2 * 2 * 16 * 2)
+    assert "0.0 of KV cache (16 rows" in " ".join(roost("models", "show", MODEL).stdout.split())
 
 
 def test_without_from_the_name_must_lead_to_a_repository(checkpoint: str) -> None:
