@@ -44,9 +44,9 @@ _PARTIAL = ".partial"
 class Manifest(BaseModel):
     """What an artifact is and where it came from. ``answers``: the catalogue name it was pulled for. ``kv``: its cache.
 
-    ``activations``: what flows between the graph's nodes; CUDA computes float16 alone. ``exporter``: who made it. Our own
-    decoders have a ``shape``, foreign ones an ``interface`` and the ``positions`` that they admit, models for another
-    ``task`` neither. ``files`` gives the size in bytes and the sha256 of each file beside the manifest.
+    ``activations``: what flows between the graph's nodes; CUDA computes float16 alone. ``exporter``: who made the
+    graph. Our own decoders have a ``shape``, foreign ones an ``interface`` and the ``positions`` that they admit,
+    models for another ``task`` neither. ``files``: the size in bytes and the sha256 of each file beside the manifest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
