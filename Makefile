@@ -11,7 +11,7 @@ NODE := tests/wrangler_compat/node
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-export setup check dev node-packages agreement perplexity speed docker-dry-run clean
+.PHONY: demo test test-js test-export gguf-reference setup check dev node-packages agreement perplexity speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -28,6 +28,9 @@ test-js: dev setup node-packages ## those of make test that need Node.js: Worker
 test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
 
+gguf-reference: ## makes the references of the GGUF architectures afresh with llama.cpp, and compares
+	@tests/benchmarks/with_peers.sh runtime.reference.make_gguf_logits
+
 check: dev setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -40,13 +43,13 @@ node-packages:
 	@$(NODE)/install.sh
 
 agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into an environment of their own
-	@tests/benchmarks/with_peers.sh agreement
+	@tests/benchmarks/with_peers.sh benchmarks.agreement
 
 perplexity: setup ## what rounding costs, beside llama.cpp's formats
-	@tests/benchmarks/with_peers.sh perplexity
+	@tests/benchmarks/with_peers.sh benchmarks.perplexity
 
 speed: setup ## tokens per second beside llama.cpp, and what the doors cost
-	@tests/benchmarks/with_peers.sh speed
+	@tests/benchmarks/with_peers.sh benchmarks.speed
 
 docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines without Docker
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh

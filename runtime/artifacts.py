@@ -10,13 +10,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
@@ -35,6 +35,7 @@ BUILDER_VERSION = 1
 """Raised whenever what is built changes, so that artifacts of an older builder are built anew."""
 
 _READ = 1 << 20  # bytes hashed or copied at a time
+_PARTIAL = ".partial"
 
 
 class Manifest(BaseModel):
@@ -60,6 +61,11 @@ class Manifest(BaseModel):
     eos_token: str | None
     files: dict[str, tuple[int, str]]
 
+    @property
+    def described(self) -> str:
+        """The precision of the weights, and of the cache where that isn't of floats: ``int4, int8 KV``."""
+        return self.precision if self.kv == "float" else f"{self.precision}, {self.kv} KV"
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -72,6 +78,12 @@ class Artifact:
     def size(self) -> int:
         """Bytes on disk, about what the weights take in memory."""
         return sum(size for size, _ in self.manifest.files.values())
+
+    @property
+    def identity(self) -> str:
+        """Which folder with which content: another for what another pull put in the same place."""
+        content = hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()
+        return f"{self.folder.name}@{content[:16]}"
 
     @property
     def decoder(self) -> Path:
@@ -131,12 +143,26 @@ class ArtifactStore:
                 found.append(self.find(path.parent.name))
         return [artifact for artifact in found if artifact is not None]
 
+    def unfinished(self) -> dict[str, int]:
+        """What killed processes left of artifacts that they were making: the bytes by key."""
+        found = (path for path in (self.root / "artifacts").glob(f".*{_PARTIAL}") if path.is_dir())
+        return {path.name.removeprefix(".").removesuffix(_PARTIAL): _bytes_in(path) for path in sorted(found)}
+
     def remove(self, key: str) -> int:
-        """Delete what is under ``key``, damaged or old as it may be; the bytes it took, 0 if nothing was there."""
-        folder = self._folder(key)
-        with FileLock(f"{folder.with_name(f'.{folder.name}.partial')}.lock") if folder.exists() else nullcontext():
-            size = sum(path.stat().st_size for path in folder.glob("*"))
-            shutil.rmtree(folder, ignore_errors=True)
+        """Delete what is under ``key``, damaged, old or half-made as it may be; the bytes it took, 0 for nothing.
+
+        Raises :class:`ArtifactError` while another process makes it.
+        """
+        folder, partial = self._folder(key), self._partial(key)
+        if not folder.exists() and not partial.exists():
+            return 0
+        try:
+            with FileLock(f"{partial}.lock", timeout=0):
+                size = _bytes_in(folder) + _bytes_in(partial)
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
+        except Timeout as error:
+            raise ArtifactError(f"{folder} is being made by another roost pull: wait for it, or end it") from error
         return size
 
     @contextmanager
@@ -144,7 +170,7 @@ class ArtifactStore:
         """A temporary folder that becomes the artifact ``key`` when the block ends without an error."""
         folder = self._folder(key)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial = self._partial(key)
         with FileLock(f"{partial}.lock"):
             shutil.rmtree(partial, ignore_errors=True)  # a killed process's
             partial.mkdir()
@@ -158,6 +184,9 @@ class ArtifactStore:
     def _folder(self, key: str) -> Path:
         return self.root / "artifacts" / key
 
+    def _partial(self, key: str) -> Path:
+        return self.root / "artifacts" / f".{key}{_PARTIAL}"
+
 
 def artifact_key(model: str) -> str:
     """The folder name for a catalogue name: ``hf--nexusflow--starling-lm-7b-beta``."""
@@ -168,6 +197,10 @@ def cache_root() -> Path:
     """``ROOST_CACHE`` if set, else the platform's user cache folder."""
     configured = os.environ.get("ROOST_CACHE")
     return Path(configured) if configured else platformdirs.user_cache_path("roost", appauthor=False)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*"))
 
 
 def file_record(path: Path) -> tuple[int, str]:

@@ -23,13 +23,14 @@ from runtime.artifacts import (
 from runtime.checkpoint_tokenizer import load_tokenizer
 from runtime.checkpoint_weights import CheckpointWeights
 from runtime.decoder_graph import DecoderWeights, write_decoder
-from runtime.errors import ArtifactError
+from runtime.errors import ArtifactError, Refused
 from runtime.estimate import disk_bytes, parameters
 from runtime.gguf_tokenizer import build_tokenizer, stop_tokens
 from runtime.gguf_weights import GgufWeights
 from runtime.kv_quantization import calibrate, calibration_text, quantise_cache
 from runtime.precision import COMPUTES, STORED, PrecisionName
 from runtime.quantized_weights import QuantizedWeights
+from runtime.shape import misstatements
 
 Report = Callable[[str, int, int], None]
 _SPARE = 64 << 20  # bytes of disk to leave free
@@ -67,7 +68,12 @@ class Ingredients:
 
 
 def from_gguf(path: Path) -> Ingredients:
-    """What the GGUF file ``path`` holds."""
+    """What the GGUF file ``path`` holds. Raises :class:`ArtifactError` for what can't be served."""
+    with misstatements(path.name):
+        return _from_gguf(path)
+
+
+def _from_gguf(path: Path) -> Ingredients:
     weights = GgufWeights(path)
     metadata = weights.metadata
 
@@ -88,8 +94,9 @@ def from_gguf(path: Path) -> Ingredients:
 
 
 def from_checkpoint(folder: Path) -> Ingredients:
-    """What the Hugging Face checkpoint in ``folder`` holds."""
-    weights, text = CheckpointWeights(folder), load_tokenizer(folder)
+    """What the Hugging Face checkpoint in ``folder`` holds. Raises :class:`ArtifactError` for what can't be served."""
+    with misstatements(f"{folder.name}'s configuration"):
+        weights, text = CheckpointWeights(folder), load_tokenizer(folder)
     stops = tuple(text.stop_tokens)
     return Ingredients(weights, weights.precision(), text.tokenizer, text.template, text.bos, text.eos, stops)
 
@@ -111,6 +118,7 @@ def build(
                 (folder / TEMPLATE).write_text(parts.template, encoding="utf-8")
             report("checking sha256", 0, 0)
             manifest = _manifest(parts, origin, precision, folder)
+            _check_text(Artifact(folder, manifest))
             (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"the artifact can't be written to {store.root}: {error}") from error
@@ -120,6 +128,18 @@ def build(
     if built is None:
         raise ArtifactError(f"the artifact {origin.key} vanished while it was built")
     return built
+
+
+def _check_text(made: Artifact) -> None:
+    """Refuse a tokenizer or a template that answers nobody, before it takes the place of one that does."""
+    try:
+        tokens = made.tokenizer().encode_chat([{"role": "user", "content": "Hello"}])
+    except Refused as error:
+        raise ArtifactError(f"the model's chat template refuses a plain question: {error}") from error
+    if strangers := [token for token in tokens if token >= made.manifest.shape.vocab]:
+        raise ArtifactError(
+            f"the tokenizer gives the token {strangers[0]}, and the weights know {made.manifest.shape.vocab}"
+        )
 
 
 def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, report: Report) -> None:

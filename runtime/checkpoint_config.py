@@ -18,6 +18,7 @@ import numpy as np
 
 from runtime.config import DecoderShape
 from runtime.errors import ArtifactError
+from runtime.shape import LONGEST_CONTEXT, MOST, MOST_LAYERS, WIDEST_HEAD, checked, misstatements, within
 
 CONFIG = "config.json"
 _NORMS = {"attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
@@ -28,7 +29,6 @@ _GEMMA2_NORMS = {
     "ffn_post_norm": "post_feedforward_layernorm",
 }
 _QWEN3_NORMS = {**_NORMS, "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
-_HEAD_MULTIPLE = 16  # GroupQueryAttention's
 _ROTARY_MULTIPLE = 16
 
 
@@ -80,11 +80,17 @@ class CheckpointConfig:
         """The ``config.json`` of a checkpoint's folder."""
         try:
             stated = json.loads((folder / CONFIG).read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{folder} has no readable {CONFIG}: {error}") from error
         if not isinstance(stated, dict):
             raise ArtifactError(f"{CONFIG} in {folder} is not an object")
-        return cls(stated)
+        return cls.of(stated)
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> CheckpointConfig:
+        """What a ``config.json`` states."""
+        with misstatements(CONFIG):
+            return cls(stated)
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under ``key``, or ``default`` where it is absent or null."""
@@ -104,21 +110,23 @@ class CheckpointConfig:
 
     def shape(self) -> DecoderShape:
         """The decoder's dimensions and constants."""
+        with misstatements(CONFIG), np.errstate(all="ignore"):  # what isn't a number is refused by its name
+            return checked(self._shape(), CONFIG)
+
+    def _shape(self) -> DecoderShape:
         heads, hidden = self._int("num_attention_heads"), self._int("hidden_size")
         head_dim = int(self.get("head_dim", 128 if self.name == "Qwen3ForCausalLM" else hidden // heads))
-        if head_dim % _HEAD_MULTIPLE:
-            raise ArtifactError(f"heads of {head_dim} values aren't served: a multiple of {_HEAD_MULTIPLE} is needed")
-        rope = _Rope.of(self, head_dim)
+        rope = _Rope.of(self, within(head_dim, "head_dim", CONFIG, WIDEST_HEAD))
         scalar = self.get("query_pre_attn_scalar")
         return DecoderShape(
-            layers=self._int("num_hidden_layers"),
+            layers=self._layers,
             hidden=hidden,
             heads=heads,
             kv_heads=int(self.get("num_key_value_heads", heads)),
             head_dim=head_dim,
             ffn=self._int("intermediate_size"),
             vocab=self._int("vocab_size"),
-            context=rope.context,
+            context=min(rope.context, LONGEST_CONTEXT),
             rope_theta=rope.theta,
             norm_epsilon=float(self.get("rms_norm_eps", 1e-6)),
             window=self._window(),
@@ -133,11 +141,16 @@ class CheckpointConfig:
             logit_softcap=float(self.get("final_logit_softcapping", 0.0)),
         )
 
-    def _int(self, key: str) -> int:
+    def _int(self, key: str, most: int = MOST) -> int:
         try:
-            return int(self._stated[key])
-        except (KeyError, TypeError, ValueError):
+            number = int(self._stated[key])
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ArtifactError(f"{CONFIG} lacks {key}, or it is not a number") from None
+        return within(number, key, CONFIG, most)
+
+    @property
+    def _layers(self) -> int:
+        return self._int("num_hidden_layers", MOST_LAYERS)
 
     def _window(self) -> int | None:
         """The sliding window of the layers that have one, in tokens; ``None`` where none has."""
@@ -146,13 +159,13 @@ class CheckpointConfig:
         if self.name in ("LlamaForCausalLM", "GemmaForCausalLM"):
             return None
         window = self.get("sliding_window")
-        if window is None or len(self._full_layers()) == self._int("num_hidden_layers"):
+        if window is None or len(self._full_layers()) == self._layers:
             return None
         return int(window)
 
     def _full_layers(self) -> tuple[int, ...]:
         """Layers with full attention in a model whose other layers slide."""
-        layers = range(self._int("num_hidden_layers"))
+        layers = range(self._layers)
         if types := self.get("layer_types"):
             return tuple(layer for layer in layers if types[layer] == "full_attention")
         if self.name == "Gemma2ForCausalLM":
@@ -187,8 +200,8 @@ class _Rope:
         scaling: dict[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
         theta = float(scaling.get("rope_theta", config.get("rope_theta", 10_000.0)))
         share = float(scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)))
-        dim = int(head_dim * share)
-        if dim % _ROTARY_MULTIPLE:
+        dim = within(int(head_dim * share), "the rotated values of a head", CONFIG, head_dim)
+        if dim % _ROTARY_MULTIPLE and dim != head_dim:
             raise ArtifactError(f"heads of which {dim} values are rotated aren't served: a multiple of 16 is needed")
         plain = cls(theta, dim, int(config.get("max_position_embeddings", 2048)))
         kind = str(scaling.get("rope_type", scaling.get("type", "default")))
@@ -236,4 +249,31 @@ def _longrope(plain: _Rope, config: CheckpointConfig, scaling: Mapping[str, Any]
     return _Rope(plain.theta, plain.dim, min(original, plain.context), short, float(scale))
 
 
-_SCALINGS = {"linear": _linear, "llama3": _llama3, "longrope": _longrope}
+def _yarn(plain: _Rope, _config: CheckpointConfig, scaling: Mapping[str, Any]) -> _Rope:
+    """Slow pairs are slowed by the factor, quick ones left, those between blended (arXiv:2309.00071)."""
+    factor = float(scaling["factor"])
+    original = int(scaling.get("original_max_position_embeddings") or plain.context)
+    slowest = original / (2 * math.pi)  # turns of a pair of frequency 1 over the original context
+    bounds = []
+    for name, otherwise in (("beta_fast", 32), ("beta_slow", 1)):  # turns from which, to which pairs are blended
+        turns = float(scaling.get(name) or otherwise)
+        bounds.append(plain.dim * math.log(slowest / turns) / (2 * math.log(plain.theta)))
+    low, high = (math.floor(bounds[0]), math.ceil(bounds[1])) if scaling.get("truncate", True) else bounds
+    low, high = max(low, 0), min(high, plain.dim - 1)
+    slowed = np.clip((np.arange(plain.dim // 2) - low) / (high - low or 0.001), 0, 1)
+    factors = 1 / (slowed / factor + 1 - slowed)
+    context = max(plain.context, int(original * factor))
+    return _Rope(plain.theta, plain.dim, context, tuple(factors.tolist()), _yarn_scale(factor, scaling))
+
+
+def _yarn_scale(factor: float, scaling: Mapping[str, Any]) -> float:
+    def grown(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
+
+    if (stated := scaling.get("attention_factor")) is not None:
+        return float(stated)
+    mscale, of_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    return grown(float(mscale)) / grown(float(of_all)) if mscale and of_all else grown(1.0)
+
+
+_SCALINGS = {"linear": _linear, "llama3": _llama3, "longrope": _longrope, "yarn": _yarn}

@@ -1,6 +1,7 @@
 """Fetches a checkpoint from the Hugging Face hub, through huggingface_hub and its cache.
 
-Its settings apply: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE. A broken download goes on where it stopped.
+Its settings apply: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE. A broken connection goes on in the middle of a file,
+an interrupted pull with the file it was at: huggingface_hub keeps whole files alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ _BESIDE = (
 _REPOSITORY = re.compile(r"(?:https?://[^/]+/)?([\w.-]+/[\w.-]+)/?(?:tree/main/?)?")
 _POLL = 0.2  # seconds between looks at a download
 Report = Callable[[str, int, int], None]
+
+
+class Unreachable(ArtifactError):
+    """The hub doesn't answer, or not as a hub does: what is here may still do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,10 @@ def repository_of(address: str) -> str | None:
 
 
 def listing(repository: str) -> Listing | None:
-    """What the hub has, or ``None`` where huggingface_hub was told to stay offline."""
+    """What the hub has, or ``None`` where huggingface_hub was told to stay offline.
+
+    Raises :class:`ArtifactError`; :class:`Unreachable` where the hub doesn't answer.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -187,7 +195,7 @@ def _one_sentence(repository: str) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         raise ArtifactError(f"{repository} can't be fetched, and isn't in the hub's cache: {_cause(error)}") from error
     except Exception as error:  # requests', httpx' and the system's
-        raise ArtifactError(f"{repository} can't be fetched: {_cause(error)}") from error
+        raise Unreachable(f"{repository} can't be fetched: {_cause(error)}") from error
 
 
 def _cause(error: BaseException) -> str:

@@ -32,7 +32,7 @@ def calibration_text() -> str:
 
 def calibrate(decoder: Path, tokens: Sequence[int]) -> Scales:
     """The scales that hold what ``decoder``, whose cache is of floats, keeps while it reads ``tokens``."""
-    session = DecoderSession(decoder, slots=1, capacity=len(tokens), device=Device())
+    session = DecoderSession(decoder, slots=1, capacity=len(tokens), device=Device(), deterministic=False, frugal=True)
     try:
         session.run(StepPlan((), (), Span(0, 0, 0, tuple(tokens), samples=True)))
         return {name: _scales(kept) for name, kept in session.kept(0, len(tokens)).items()}

@@ -14,7 +14,7 @@ from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import Device, memory_share, resolve_device
 from runtime.engine import Engine, EngineStats
-from runtime.errors import NoWeights, Overloaded
+from runtime.errors import ArtifactError, NoWeights, Overloaded
 from runtime.session import DecoderSession
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
@@ -135,12 +135,15 @@ class Pool:
             return [model.result() for model in self._models.values() if model.done() and not model.exception()]
 
     def unload_idle(self) -> None:
-        """Unload what has had no request for ``keep_alive`` seconds; whoever is busy counts from now."""
+        """Unload what has had no request for ``keep_alive`` seconds, and what a pull or rm has replaced on disk.
+
+        Whoever is busy counts from now.
+        """
         now = time.monotonic()
         for loaded in self.loaded():
             if not loaded.idle:
                 loaded.used_at = now
-            elif loaded.used_at < now - (self._keep_alive or math.inf):
+            elif loaded.used_at < now - (self._keep_alive or math.inf) or self._is_replaced(loaded):
                 self._unload(loaded)
 
     async def watch(self) -> None:
@@ -157,9 +160,17 @@ class Pool:
             if model.exception() is None:  # waits for a load to end
                 model.result().engine.close()
 
+    def _is_replaced(self, loaded: LoadedModel) -> bool:
+        """Whether other weights, or none, now lie where these were loaded from."""
+        try:
+            there = self._store.find(loaded.artifact.folder.name)
+        except ArtifactError:
+            return False  # damaged: what is in memory is better
+        return there is None or there.identity != loaded.artifact.identity
+
     def _start(self, artifact: Artifact) -> Future[LoadedModel]:
         """The load of ``artifact``, begun if nobody has. One that failed is tried anew."""
-        key = artifact.folder.name
+        key = artifact.identity
         with self._lock:
             model = self._models.get(key)
             if model is None or _is_of_no_use(model):
@@ -169,7 +180,7 @@ class Pool:
             return model
 
     def _unload(self, loaded: LoadedModel) -> None:
-        key = loaded.artifact.folder.name
+        key = loaded.artifact.identity
         with self._lock:
             model = self._models.get(key)
             if model is None or not model.done() or model.exception() or model.result() is not loaded:
@@ -184,7 +195,7 @@ class Pool:
 
         Raises :class:`Overloaded` where the others stay busy.
         """
-        key, until = artifact.folder.name, time.monotonic() + _PATIENCE
+        key, until = artifact.identity, time.monotonic() + _PATIENCE
         with self._room:  # one at a time, so that two loads don't count on the same room
             self._taken.pop(key, None)
             while self._taken and sum(list(self._taken.values())) + artifact.size > self._memory:
@@ -199,10 +210,11 @@ class Pool:
 
     def _fulfil(self, model: Future[LoadedModel], artifact: Artifact) -> None:
         try:
+            self.unload_idle()  # nobody may be watching
             self._make_room(artifact)
             model.set_result(self._load(artifact))
         except BaseException as error:  # whoever waits must hear of it
-            self._taken.pop(artifact.folder.name, None)
+            self._taken.pop(artifact.identity, None)
             model.set_exception(error)
 
     def _load(self, artifact: Artifact) -> LoadedModel:

@@ -33,6 +33,8 @@ class DecoderSession:
     A step of a single row may take other kernels than one of several, with other rounding. Where a probe at loading
     time finds that so, a lone row runs with an idle companion, so that a row's result never depends on who else is
     there. The companion lives in a slot of its own in front of the others. Not ``deterministic``: it never does.
+    ``frugal``: weights stay in the mapped file, neither packed nor converted ahead, which takes little memory and more
+    time: for reading a text once.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class DecoderSession:
         device: Device,
         threads: int | None = None,
         deterministic: bool = True,
+        frugal: bool = False,
     ) -> None:
-        self._session = _open(model, device, threads or usable_cores())
+        self._session = _open(model, device, threads or usable_cores(), frugal=frugal)
         self.capacity = capacity
         self._cache = KVCache(self._specs(), slots=slots + _COMPANIONS, capacity=capacity)
         self._bindings: dict[tuple[int, int], Any] = {}
@@ -138,7 +141,7 @@ class DecoderSession:
         return self._bindings[key]
 
 
-def _open(model: Path, device: Device, threads: int) -> onnxruntime.InferenceSession:
+def _open(model: Path, device: Device, threads: int, *, frugal: bool) -> onnxruntime.InferenceSession:
     require_onnxruntime()
     import onnxruntime
 
@@ -148,6 +151,10 @@ def _open(model: Path, device: Device, threads: int) -> onnxruntime.InferenceSes
     options.inter_op_num_threads = 1
     # Long enough to bridge two operators, short enough not to take a core from whoever else runs here.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
+    if frugal:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = False
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.kind == "cuda":
         onnxruntime.preload_dlls()

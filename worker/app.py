@@ -75,6 +75,7 @@ async def _ps(request: Request) -> Response:
                 "names": sorted(model.names),
                 "weights": manifest.weights,
                 "precision": manifest.precision,
+                "kv": manifest.kv,
                 "stand_in": manifest.stand_in,
                 "device": str(model.device),
                 "running": stats.running,

@@ -147,7 +147,7 @@ def pull(**options: Any) -> None:
     """
     artifact = serving.pull(serving.PullOptions(**options))
     note = " (the stand-in)" if artifact.manifest.stand_in else f" for {artifact.manifest.answers}"
-    click.echo(f"{artifact.manifest.weights} {artifact.manifest.precision}{note} at {artifact.folder}")
+    click.echo(f"{artifact.manifest.weights} {artifact.manifest.described}{note} at {artifact.folder}")
 
 
 main.add_command(dev_commands.dev)

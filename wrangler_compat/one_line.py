@@ -23,7 +23,7 @@ class OneLineGroup(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command and exit with its status."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _end)
+            _end_by_exception()
         try:
             status = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as help_:
@@ -37,9 +37,15 @@ class OneLineGroup(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _end(_signal: int, _frame: object) -> None:
-    """SIGTERM as an exception, so that whatever is half made is cleared away."""
-    sys.exit(143)
+def _end_by_exception() -> None:
+    """SIGTERM, and a terminal's end, as an exception, so that whatever is half made is cleared away."""
+    for signum in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(signum, _end)
+
+
+def _end(signum: int, _frame: object) -> None:
+    sys.exit(128 + signum)
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:

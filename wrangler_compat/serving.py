@@ -20,7 +20,7 @@ import httpx
 from starlette.applications import Starlette
 
 from catalog import Catalog, ModelCard, Query
-from runtime.artifacts import Artifact, ArtifactStore, artifact_key
+from runtime.artifacts import Artifact, ArtifactStore, Manifest, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import memory_share, resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
@@ -200,21 +200,27 @@ def remove(model: str | None, *, stand_in: bool) -> int:
 
 
 def show_cache(*, as_json: bool) -> None:
-    """What is on disk, and how much it takes."""
+    """What is on disk, and how much it takes; what killed pulls left of an artifact included."""
     store = ArtifactStore()
-    downloads = [path for path in store.downloads.glob("*") if path.is_file() and path.suffix != ".lock"]
-    rows = [
-        (made.manifest.answers or "(stand-in)", made.manifest.weights, made.manifest.precision, made.size)
-        for made in store.all()
-    ]
-    rows += [("(download)", path.name, "", path.stat().st_size) for path in downloads]
-    total = sum(size for *_, size in rows)
+    entries = [_entry(made.manifest, made.size) for made in store.all()]
+    downloads = (path for path in store.downloads.glob("*") if path.is_file() and path.suffix != ".lock")
+    entries += [{"model": "(download)", "weights": path.name, "bytes": path.stat().st_size} for path in downloads]
+    unfinished = store.unfinished().items()
+    entries += [{"model": "(half-made)", "weights": key, "bytes": size} for key, size in unfinished]
+    total = sum(entry["bytes"] for entry in entries)
     if as_json:
-        named = [dict(zip(("model", "weights", "precision", "bytes"), row, strict=True)) for row in rows]
-        click.echo(json.dumps({"folder": str(store.root), "bytes": total, "entries": named}, indent=2))
+        click.echo(json.dumps({"folder": str(store.root), "bytes": total, "entries": entries}, indent=2))
         return
-    shown = [(*names, f"{size / 1e6:,.0f} MB") for *names, size in rows]
-    table(f"{store.root}: {total / 1e6:,.0f} MB", ("model", "weights", "precision", "size"), shown)
+    rows = [
+        (entry["model"], entry["weights"], entry.get("described", ""), f"{entry['bytes'] / 1e6:,.0f} MB")
+        for entry in entries
+    ]
+    table(f"{store.root}: {total / 1e6:,.0f} MB", ("model", "weights", "precision", "size"), rows)
+
+
+def _entry(manifest: Manifest, size: int) -> dict[str, Any]:
+    stated = {"precision": manifest.precision, "kv": manifest.kv, "described": manifest.described}
+    return {"model": manifest.answers or "(stand-in)", "weights": manifest.weights, **stated, "bytes": size}
 
 
 def show_models(query: Query, *, as_json: bool) -> None:
@@ -264,7 +270,9 @@ def show_ps(*, as_json: bool) -> None:
     rows = [
         (
             ", ".join(row["names"]),
-            f"{row['weights']} {row['precision']}" + (" (stand-in)" if row["stand_in"] else ""),
+            f"{row['weights']} {row['precision']}"
+            + (", int8 KV" if row["kv"] == "int8" else "")
+            + (" (stand-in)" if row["stand_in"] else ""),
             row["device"],
             f"{row['megabytes']:,} MB",
             f"{row['running']} running, {row['waiting']} waiting",
@@ -290,7 +298,7 @@ def _answers(card: ModelCard, pool: Pool) -> str:
         manifest = pool.artifact(card.name).manifest
     except (NoWeights, ArtifactError) as error:
         return str(error)
-    return f"{manifest.weights} {manifest.precision}" + (" (stand-in)" if manifest.stand_in else "")
+    return f"{manifest.weights} {manifest.described}" + (" (stand-in)" if manifest.stand_in else "")
 
 
 def _weights_here(card: ModelCard, store: ArtifactStore) -> str:

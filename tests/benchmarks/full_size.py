@@ -1,8 +1,9 @@
-"""How much memory does it take to build a 7 B model? ``python -m tests.benchmarks.full_size FOLDER [int4|fp16 …]``
+"""How much memory does it take to build a 7 B model? ``python -m tests.benchmarks.full_size FOLDER [int4|int4+kv …]``
 
 Writes a checkpoint of Starling-LM-7B's shape into FOLDER (7.24 thousand million random bfloat16 weights, 14.5 GB),
 lets ``roost pull`` build an artifact of it in each precision, and prints the peak of anonymous memory (RssAnon in
-/proc/PID/status: what can't be dropped, unlike mapped files). Then an int4 artifact answers ``roost run``. Linux only.
+/proc/PID/status: what can't be dropped, unlike mapped files). ``+kv`` is for an int8 KV cache. Then an int4 artifact
+answers ``roost run``. Linux only.
 """
 
 from __future__ import annotations
@@ -45,16 +46,25 @@ Shapes = dict[str, tuple[int, ...]]
 
 def main() -> None:
     """Build and measure."""
-    folder, precisions = Path(sys.argv[1]), sys.argv[2:] or ["int4", "fp16"]
+    folder, builds = Path(sys.argv[1]), sys.argv[2:] or ["int4", "fp16", "int4+kv"]
     checkpoint = folder / "random-starling-7b"
     if not (checkpoint / "config.json").exists():
         write_checkpoint(checkpoint)
     os.environ["ROOST_CACHE"] = str(folder / "cache")
-    for precision in precisions:
-        pull = ["pull", MODEL, "--from", str(checkpoint), "--precision", precision]
+    for build in builds:
+        precision, _, cache = build.partition("+")
+        pull = [
+            "pull",
+            MODEL,
+            "--from",
+            str(checkpoint),
+            "--precision",
+            precision,
+            *(["--kv", "int8"] if cache else []),
+        ]
         seconds, peak, _ = measured(pull)
         size = sum(path.stat().st_size for path in (folder / "cache" / "artifacts").rglob("*") if path.is_file())
-        print(f"{precision}: built in {seconds:.0f} s, {size / 1e9:.2f} GB, peak RssAnon {peak / 2**30:.2f} GiB")
+        print(f"{build}: built in {seconds:.0f} s, {size / 1e9:.2f} GB, peak RssAnon {peak / 2**30:.2f} GiB")
         if precision == "int4":
             run = ["run", MODEL, "Hello", "--no-stand-in", "--json", "-o", "max_tokens=8", "-o", "temperature=0"]
             seconds, peak, said = measured(run)

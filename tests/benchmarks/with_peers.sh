@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make agreement, make speed: run a benchmark of this folder in an environment with its peers, llama.cpp and PyTorch.
+# make agreement, perplexity, speed, gguf-reference: run a module of tests in an environment with its peers, llama.cpp and PyTorch.
 # The first time llama-cpp-python is compiled, which takes a C++ compiler and some minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -16,4 +16,4 @@ if [[ ! $installed -nt $requirements || ! $installed -nt pyproject.toml ]]; then
 fi
 
 # The progress bars are transformers', and nothing of it is to be fetched.
-TQDM_DISABLE=1 HF_HUB_OFFLINE=1 PYTHONPATH=. exec "$venv/bin/python" "tests/benchmarks/$1.py" "${@:2}"
+TQDM_DISABLE=1 HF_HUB_OFFLINE=1 PYTHONPATH=. exec "$venv/bin/python" -m "tests.$1" "${@:2}"

@@ -22,7 +22,8 @@ LICENSE = "apache-2.0"
 class Hub(ThreadingHTTPServer):
     """``repository`` (``owner/name``) as the files in ``folder``. ``token``: whoever lacks it meets a gate.
 
-    ``cut``: after how many bytes of a file the connection breaks, once per entry. ``sent``: what was sent, in order.
+    ``cut``: after how many bytes of a file the connection breaks, once per entry; ``stall``: after how many no more
+    come, until ``go_on`` is set. ``sent``: what was sent, in order.
     """
 
     daemon_threads = True
@@ -31,6 +32,8 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repository, self.folder, self.token = repository, folder, token
         self.cut: dict[str, int] = {}
+        self.stall: dict[str, int] = {}
+        self.go_on = threading.Event()
         self.sent: list[tuple[str, int]] = []  # names, and the byte from which
 
     @property
@@ -95,8 +98,12 @@ class _Handler(BaseHTTPRequestHandler):
         reading = self.command == "GET"
         if reading:
             self.server.sent.append((path.name, start))
+        stall = self.server.stall.pop(path.name, None) if reading else None
         cut = self.server.cut.pop(path.name, None) if reading else None
-        self._send(206 if "Content-Range" in headers else 200, whole[start:], headers, cut)
+        self._send(206 if "Content-Range" in headers else 200, whole[start:], headers, stall or cut)
+        if stall is not None:
+            self.wfile.flush()
+            self.server.go_on.wait()
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
         self.send_response(status)

@@ -242,3 +242,22 @@ def test_a_model_of_its_own_answers_for_its_name_alone(store: ArtifactStore) -> 
     assert not built.manifest.stand_in
     assert store.find(artifact_key(MODEL)) == built
     assert find_stand_in(store) is None
+
+
+def test_what_a_killed_build_left_is_seen_and_removed(store: ArtifactStore) -> None:
+    make(store)
+    half = store.root / "artifacts" / ".made.partial"
+    half.mkdir()
+    (half / "decoder.onnx.data").write_bytes(b"half")
+    assert store.unfinished() == {"made": 4}
+    assert store.remove("made") == len("whole") + 4
+    assert (store.unfinished(), left_in(store)) == ({}, [])
+    assert store.remove("made") == 0
+
+
+def test_what_is_being_made_is_not_removed(store: ArtifactStore) -> None:
+    with store.making("made") as folder:
+        (folder / "file").write_text("half")
+        with pytest.raises(ArtifactError, match="is being made by another roost pull"):
+            store.remove("made")
+    assert left_in(store) == ["file"]

@@ -11,9 +11,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from runtime.checkpoint_config import CheckpointConfig
 from runtime.checkpoint_weights import CheckpointWeights
 from runtime.decoder_graph import write_decoder
 from runtime.device import Device
@@ -23,7 +26,7 @@ from runtime.precision import COMPUTES, PrecisionName
 from runtime.quantized_weights import QuantizedWeights
 from runtime.scheduler import Span, StepPlan
 from runtime.session import DecoderSession
-from tests.runtime.reference.tiny_checkpoints import CHECKPOINTS, GREEDY, PROMPTS, WINDOW, write_checkpoint
+from tests.runtime.reference.tiny_checkpoints import CHECKPOINTS, GREEDY, PROMPTS, WINDOW, config, write_checkpoint
 
 Floats = NDArray[np.float32]
 REFERENCE = Path(__file__).parent / "reference" / "checkpoint_logits.npz"
@@ -101,13 +104,13 @@ def test_greedy_tokens_of_a_ragged_batch(session: DecoderSession, reference: Ref
     [
         *((name, {"window": WINDOW + 1}) for name in ("mistral", "qwen2_window", "gemma2", "phi3")),
         *((name, {"full_layers": ()}) for name in ("qwen2_window", "gemma2")),
-        *((name, {"rope_factors": ()}) for name in ("llama3", "phi3_longrope")),
+        *((name, {"rope_factors": ()}) for name in ("llama3", "phi3_longrope", "qwen2_yarn")),
         *((name, {"activation": "silu"}) for name in ("gemma", "gemma2")),
         *((name, {"embedding_scale": 1.0}) for name in ("gemma", "gemma2")),
         ("gemma2", {"attention_scale": None}),
         ("gemma2", {"attention_softcap": 0.0}),
         ("gemma2", {"logit_softcap": 0.0}),
-        ("phi3_longrope", {"rope_scale": 1.0}),
+        *((name, {"rope_scale": 1.0}) for name in ("phi3_longrope", "qwen2_yarn")),
     ],
 )
 def test_the_references_tell_every_constant(name: str, change: dict[str, Any], tmp_path: Path) -> None:
@@ -151,7 +154,10 @@ def altered(folder: Path, **changes: Any) -> Path:
     [
         ({"architectures": ["FalconForCausalLM"]}, "the architecture FalconForCausalLM isn't served; Llama, Mistral"),
         ({"architectures": None, "model_type": "mamba"}, "the architecture mamba isn't served"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "the rope scaling yarn isn't served; linear, llama3"),
+        (
+            {"rope_scaling": {"rope_type": "dynamic", "factor": 4}},
+            "the rope scaling dynamic isn't served; linear, llama3",
+        ),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4}}, "rope scaling llama3 lacks or misstates 'low_freq"),
         ({"hidden_act": "relu"}, "the activation relu isn't served"),
         ({"num_hidden_layers": None}, r"config\.json lacks num_hidden_layers"),
@@ -160,12 +166,41 @@ def altered(folder: Path, **changes: Any) -> Path:
         ({"num_attention_heads": 8}, "heads of 8 values aren't served: a multiple of 16"),
         ({"intermediate_size": 96}, r"mlp.gate_proj.weight is \[80, 64\], not \[96, 64\]"),
         ({"quantization_config": {"bits": 4}}, "quantised already"),
+        ({"num_attention_heads": -4}, r"config\.json states -4 for num_attention_heads, which can't be"),
+        ({"num_key_value_heads": 3}, r"config\.json states 4 heads that share 3, which can't be"),
+        ({"rope_theta": "many"}, r"config\.json holds a value of another kind than expected"),
+        ({"rms_norm_eps": 0.0}, "epsilon that isn't above 0"),
         ({"architectures": ["Qwen2ForCausalLM"]}, "lacks the tensor model.layers.0.self_attn.k_proj.bias"),
     ],
 )
 def test_what_is_not_served_is_refused_in_one_sentence(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=sentence):
         CheckpointWeights(altered(tmp_path, **changes))
+
+
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.integers(min_value=1 << 31, max_value=1 << 80),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.dictionaries(st.sampled_from(["factor", "rope_type", "short_factor", "rope_theta"]), st.integers(), max_size=3),
+)
+_KEYS = sorted({key for tiny in CHECKPOINTS.values() for key in config(tiny)} | {"layer_types", "rope_parameters"})
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(sorted(CHECKPOINTS)), st.dictionaries(st.sampled_from(_KEYS), _VALUES, min_size=1, max_size=4))
+def test_whatever_a_configuration_holds_it_is_a_shape_or_one_sentence(name: str, changes: dict[str, Any]) -> None:
+    try:
+        found = CheckpointConfig.of(config(CHECKPOINTS[name]) | changes).shape()
+    except ArtifactError:
+        pass
+    else:
+        assert min(found.layers, found.hidden, found.heads, found.kv_heads, found.ffn, found.context) > 0
+        assert found.heads % found.kv_heads == 0
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

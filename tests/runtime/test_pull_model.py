@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
-from runtime.artifacts import Artifact, ArtifactStore
+from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.config import DecoderShape
 from runtime.device import Device
 from runtime.errors import ArtifactError
@@ -70,7 +73,9 @@ def test_an_artifact_says_where_it_came_from(store: ArtifactStore, checkpoint: P
 def test_a_rerun_reuses_what_is_whole(store: ArtifactStore, checkpoint: Path) -> None:
     first = pull_from(store, Wanted(MODEL, "int8"), checkpoint)
     made = first.decoder.stat().st_mtime_ns
-    assert pull_from(store, Wanted(MODEL), checkpoint) == first
+    said: list[str] = []
+    assert pull_from(store, Wanted(MODEL), checkpoint, Tell(say=said.append)) == first
+    assert said == ["int8 is here already (--precision makes another)"]
     assert pull_from(store, Wanted(MODEL, "int8"), checkpoint).decoder.stat().st_mtime_ns == made
     assert pull_from(store, Wanted(MODEL, "int4"), checkpoint).manifest.precision == "int4"
 
@@ -119,13 +124,65 @@ def test_a_full_disk_is_told_before_the_work(
 
 
 def test_a_weight_beyond_float16_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
-    from safetensors.numpy import load_file, save_file
-
     folder = write_checkpoint(tmp_path / "large")
     shard = folder / "model-00001-of-00002.safetensors"
     save_file({name: values.astype(np.float32) * 1e6 for name, values in load_file(shard).items()}, shard)
     with pytest.raises(ArtifactError, match="too large for fp16"):
         pull_from(store, Wanted(MODEL, "fp16"), folder)
+    assert left_in(store) == []
+
+
+@pytest.mark.parametrize("precision", ["int4", "fp32"])
+@pytest.mark.parametrize(
+    ("tensor", "named"),
+    [
+        ("model.layers.1.mlp.up_proj.weight", "layer 1's up"),
+        ("model.layers.0.input_layernorm.weight", "layer 0's attention_norm"),
+        ("model.embed_tokens.weight", "the embedding"),
+        ("model.norm.weight", "the final norm"),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_no_numbers_are_refused(
+    store: ArtifactStore, tmp_path: Path, tensor: str, named: str, value: float, precision: PrecisionName
+) -> None:
+    folder = write_checkpoint(tmp_path / "damaged")
+    shard = folder / json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][tensor]
+    tensors = load_file(shard)
+    tensors[tensor].ravel()[-1] = value
+    save_file(tensors, shard)
+    with pytest.raises(ArtifactError, match=f"{named} holds a weight that is infinite or not a number"):
+        pull_from(store, Wanted(MODEL, precision), folder)
+    assert left_in(store) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for message in %}", "doesn't compile"),
+        ("{{ raise_exception('never') }}", "refuses a plain question: the chat template refused the messages: never"),
+        ("{{ messages[0]['nothing']['here'] }}", "refuses a plain question"),
+    ],
+)
+def test_a_broken_template_leaves_the_earlier_artifact(
+    store: ArtifactStore, checkpoint: Path, tmp_path: Path, template: str, words: str
+) -> None:
+    first = pull_from(store, Wanted(MODEL), checkpoint)
+    folder = shutil.copytree(checkpoint, tmp_path / "broken")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(ArtifactError, match=words):
+        pull_from(store, Wanted(MODEL), folder)
+    assert store.find(artifact_key(MODEL)) == first
+
+
+def test_a_tokenizer_of_another_model_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "mixed")
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.add_tokens(["Hello"])
+    tokenizer.save(str(path))
+    with pytest.raises(ArtifactError, match="the tokenizer gives the token 258, and the weights know 258"):
+        pull_from(store, Wanted(MODEL), folder)
     assert left_in(store) == []
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from runtime.artifacts import ArtifactStore, artifact_key
 from tests.models.checkpoint import write_checkpoint
@@ -17,7 +22,7 @@ from tests.worker.asking import MODEL
 
 REPOSITORY = "Nexusflow/Starling-LM-7B-beta"  # as the card's info property has it
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-Pull = Callable[..., "subprocess.CompletedProcess[str]"]
+PIECE = 10 << 20  # bytes that huggingface_hub writes at a time
 
 
 @pytest.fixture
@@ -39,15 +44,31 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "cache")
 
 
+@dataclass(frozen=True)
+class Pull:
+    """``roost pull`` with the hub's address, and an empty cache of the hub's client."""
+
+    environment: Mapping[str, str]
+
+    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = self.begin(*arguments, **environment)
+        output, errors = process.communicate(timeout=100)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def begin(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "wrangler_compat", "pull", *(arguments or (MODEL,))],
+            env={**kept, **self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
 @pytest.fixture
 def pull(hub: Hub, store: ArtifactStore, tmp_path: Path) -> Pull:
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        mine = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "ROOST_CACHE": str(store.root)}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        command = [sys.executable, "-m", "wrangler_compat", "pull", *(arguments or (MODEL,))]
-        return subprocess.run(command, env={**kept, **mine, **environment}, capture_output=True, text=True, timeout=100)
-
-    return run
+    return Pull({"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "ROOST_CACHE": str(store.root)})
 
 
 def test_a_name_is_all_it_takes(pull: Pull, hub: Hub, store: ArtifactStore) -> None:
@@ -70,11 +91,59 @@ def test_a_name_is_all_it_takes(pull: Pull, hub: Hub, store: ArtifactStore) -> N
     assert offline.returncode == 0, offline.stderr
 
 
-def test_a_download_that_broke_goes_on(pull: Pull, hub: Hub, store: ArtifactStore) -> None:
-    hub.cut[SHARDS[1]] = 5000
+def lengthen(shard: Path) -> None:
+    """Give it more than two pieces of what every reader skips."""
+    save_file(load_file(shard), shard, metadata={"note": "x" * 2 * PIECE})
+
+
+def test_a_broken_connection_goes_on_in_the_middle_of_a_file(
+    pull: Pull, hub: Hub, repository: Path, store: ArtifactStore
+) -> None:
+    lengthen(repository / SHARDS[1])
+    hub.cut[SHARDS[1]] = PIECE + 1000
     done = pull()
     assert done.returncode == 0, done.stderr
     assert store.find(artifact_key(MODEL)) is not None
+    assert [start for name, start in hub.sent if name == SHARDS[1]] == [0, PIECE]
+
+
+@pytest.mark.parametrize(("by", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interrupted_pull_goes_on_with_the_file_it_was_at(
+    pull: Pull, hub: Hub, repository: Path, store: ArtifactStore, tmp_path: Path, by: signal.Signals, status: int
+) -> None:
+    lengthen(repository / SHARDS[1])
+    hub.stall[SHARDS[1]] = PIECE + 1000
+    begun, cached = pull.begin(), tmp_path / "hf" / "hub"
+    while not any(path.stat().st_size == PIECE for path in cached.rglob("*.incomplete")):
+        assert begun.poll() is None, begun.communicate()
+        time.sleep(0.02)
+    begun.send_signal(by)
+    _, told = begun.communicate(timeout=60)
+    hub.go_on.set()
+    assert (begun.returncode, "Traceback" in told) == (status, False)
+    assert [path for path in store.root.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    assert list(cached.rglob("*.incomplete")) == []
+
+    hub.sent.clear()
+    assert pull().returncode == 0
+    assert [name for name, _ in hub.sent if name.endswith(".safetensors")] == [SHARDS[1]]
+
+
+def test_without_a_network_what_is_here_is_used(pull: Pull, hub: Hub, store: ArtifactStore, tmp_path: Path) -> None:
+    assert pull().returncode == 0
+    alone = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    again = pull(**alone)
+    assert again.returncode == 0, again.stderr
+    assert f"{REPOSITORY} can't be fetched" in again.stderr
+    other = pull(MODEL, "--precision", "fp32", **alone)  # from the checkpoint that the hub's cache has
+    assert other.returncode == 0, other.stderr
+    shutil.rmtree(tmp_path / "hf")
+    artifact_alone = pull(**alone)
+    assert artifact_alone.returncode == 0, artifact_alone.stderr
+    assert "what an earlier pull made is used" in artifact_alone.stderr
+    made = store.find(artifact_key(MODEL))
+    assert made is not None
+    assert made.manifest.precision == "fp32"
 
 
 def test_a_repository_answers_for_another_name(pull: Pull, store: ArtifactStore) -> None:

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from runtime.artifacts import ArtifactStore, artifact_key
+from runtime.stand_in import GGUF_NAME
 from tests.models.checkpoint import write_checkpoint
 from tests.worker.asking import MODEL
 from wrangler_compat.cli import main
+
+STAND_IN_FILE = ArtifactStore().downloads / GGUF_NAME  # of the cache outside these tests
 
 
 @pytest.fixture(autouse=True)
@@ -47,15 +51,16 @@ def test_weights_come_answer_are_listed_and_go(checkpoint: str, cache: Path) -> 
     pulled = roost("pull", MODEL, "--from", checkpoint, "--kv", "int8")
     assert pulled.exit_code == 0, pulled.stderr
     assert "int8: on cpu" in pulled.stderr
-    assert pulled.stdout.startswith(f"Tiny int8 for {MODEL} at ")
+    assert pulled.stdout.startswith(f"Tiny int8, int8 KV for {MODEL} at ")
+    assert told("models", "show", MODEL)["weights here"] == "Tiny int8, int8 KV"
 
     answer = told("run", MODEL, "hello", "-o", "max_tokens=3", "--no-stand-in", "--offline")
     assert answer["usage"]["completion_tokens"] == 3
 
     listed = told("cache")
     assert listed["folder"] == str(cache)
-    assert [(entry["model"], entry["weights"], entry["precision"]) for entry in listed["entries"]] == [
-        (MODEL, "Tiny", "int8")
+    assert [(entry["model"], entry["weights"], entry["precision"], entry["kv"]) for entry in listed["entries"]] == [
+        (MODEL, "Tiny", "int8", "int8")
     ]
     assert listed["bytes"] == listed["entries"][0]["bytes"] > 100_000
 
@@ -84,3 +89,22 @@ def test_without_from_the_name_must_lead_to_a_repository(checkpoint: str) -> Non
 
 def test_weights_may_answer_for_another_name(checkpoint: str) -> None:
     assert f"for {MODEL}" in roost("pull", "--from", checkpoint, "--as", MODEL).stdout
+
+
+def test_what_a_killed_pull_left_is_listed_and_goes(cache: Path) -> None:
+    half = cache / "artifacts" / f".{artifact_key(MODEL)}.partial"
+    half.mkdir(parents=True)
+    (half / "decoder.onnx.data").write_bytes(bytes(2_000_000))
+    (entry,) = told("cache")["entries"]
+    assert entry == {"model": "(half-made)", "weights": artifact_key(MODEL), "bytes": 2_000_000}
+    assert "(half-made)" in roost("cache").stdout
+    assert roost("rm", MODEL).stdout == "2 MB freed\n"
+    assert told("cache")["entries"] == []
+
+
+@pytest.mark.weights
+def test_the_stand_in_s_own_file_is_not_rounded_anew() -> None:
+    if not STAND_IN_FILE.exists():
+        pytest.skip("this cache holds the stand-in without the file it was built from")
+    for options in (("--precision", "fp32"), ("--kv", "int8")):
+        one_sentence(roost("pull", MODEL, "--from", str(STAND_IN_FILE), *options), "leave out --precision and --kv")

@@ -54,6 +54,7 @@ _LONGROPE = {
     "short_factor": [1.0, 1.05, 1.1, 1.25, 1.5, 1.75, 2.0, 2.25],
     "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0],
 }
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 4.0}
 _GEMMA = {"hidden_activation": "gelu_pytorch_tanh", "hidden_act": "gelu_pytorch_tanh", "head_dim": 32}
 _GEMMA2_NORMS = (
     "input_layernorm",
@@ -72,6 +73,7 @@ CHECKPOINTS = {
         "MistralForCausalLM", "mistral", {"sliding_window": WINDOW, "head_dim": 32}, head_dim=32, kv_heads=1
     ),
     "qwen2": Tiny("Qwen2ForCausalLM", "qwen2", {"rope_theta": 1e6}, tied=True, biased="qkv"),
+    "qwen2_yarn": Tiny("Qwen2ForCausalLM", "qwen2", {"rope_theta": 1e4, "rope_scaling": _YARN}, biased="qkv"),
     "qwen2_window": Tiny("Qwen2ForCausalLM", "qwen2", _SLIDING, biased="qkv"),
     "qwen3": Tiny("Qwen3ForCausalLM", "qwen3", {"head_dim": 32}, head_dim=32, norms=_QWEN3_NORMS),
     "gemma": Tiny("GemmaForCausalLM", "gemma", _GEMMA, head_dim=32, kv_heads=1, tied=True, unit_gains=True),
