@@ -14,12 +14,12 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from worker.bindings.assets import Assets
-from worker.bindings.binding import Incoming, Outgoing
+from worker.bindings.binding import Incoming, Outgoing, raw
 from worker.isolate_process import WorkerFault
 from worker.isolates import PythonWorker
 from worker.location import CF
 
-_log = logging.getLogger("roost.requests")
+_log = logging.getLogger("roost.worker")
 _SCHEDULED = ("/cdn-cgi/handler/scheduled", "/cdn-cgi/mf/scheduled")
 _HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade"}
 _PIECES = 4  # of a request's body, read ahead of the Worker
@@ -158,7 +158,7 @@ class _Request:
 
 
 async def _send(found: Incoming, send: Send) -> None:
-    headers = [(name.lower().encode(), value.encode()) for name, value in found.headers]
+    headers = raw(found.headers)
     if isinstance(found.body, bytes) and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(found.body)).encode()))
     await send({"type": "http.response.start", "status": found.status, "headers": headers})

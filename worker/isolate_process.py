@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What an isolate runs. ``main``: the Worker's module in ``project``. ``bindings``: as the isolate makes them."""
+    """What an isolate runs. ``main``: the Worker's module in ``project``. ``bindings``: as the isolate makes them.
+
+    ``environment``: variables of the process, beside roost's own.
+    """
 
     name: str
     main: Path
@@ -53,6 +56,7 @@ class WorkerSpec:
     flags: Sequence[str]
     bindings: Sequence[Mapping[str, Any]]
     limits: Limits = Limits()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def line(self, host: Path, door: Path) -> bytes:
         """What the isolate is told at its start."""
@@ -100,8 +104,17 @@ class IsolateProcess:
         inspect = self._spec.limits.inspect
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *(str(_interpreter(self._spec.project)), "-I", "-X", "faulthandler", str(_MAIN), str(theirs.fileno())),
+                *(
+                    str(_interpreter(self._spec.project)),
+                    "-I",
+                    "-u",
+                    "-X",
+                    "faulthandler",
+                    str(_MAIN),
+                    str(theirs.fileno()),
+                ),
                 pass_fds=(theirs.fileno(),),
+                env={**os.environ, **self._spec.environment},
                 stdin=None if inspect else asyncio.subprocess.DEVNULL,
                 start_new_session=not inspect,  # a terminal's Ctrl-C is roost's, but for a debugger
             )

@@ -40,6 +40,18 @@ class BindingError(Exception):
         self.name = name
 
 
+def raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """``headers`` as they go over a connection: as Latin-1, which JavaScript means, else as UTF-8."""
+    return [(name.lower().encode(), _bytes(value)) for name, value in headers]
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()
+
+
 class Binding:
     """One entry of ``env``. A subclass overrides what it takes: requests, calls of methods, or both."""
 

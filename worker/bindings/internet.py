@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from worker.bindings.binding import Binding, BindingError, Incoming, Outgoing
+from worker.bindings.binding import Binding, BindingError, Incoming, Outgoing, raw
 
 _HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "host"}
 _PACKED = {"content-encoding", "content-length", *_HOPS}
@@ -27,19 +27,19 @@ class Internet(Binding):
         return await self._sent(request, request.url, {})
 
     async def _sent(self, request: Outgoing, url: str, extra: dict[str, str]) -> Incoming:
-        headers = [pair for pair in request.headers if pair[0] not in _HOPS]
+        kept = [(name, value) for name, value in (*request.headers, *extra.items()) if name not in _HOPS]
         body = request.body if request.method not in ("GET", "HEAD") else None
         if body is None:
             await anext(request.body, None)
         try:
-            built = self._client.build_request(request.method, url, headers=[*headers, *extra.items()], content=body)
+            built = self._client.build_request(request.method, url, headers=raw(kept), content=body)
             answer = await self._client.send(built, stream=True, follow_redirects=request.redirect == "follow")
         except httpx.HTTPError as error:
             raise BindingError(f"{urlsplit(url).netloc} can't be reached: {error}") from error
         except httpx.InvalidURL as error:
             raise BindingError("Invalid URL string.", "TypeError") from error
-        kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _PACKED]
-        return Incoming(answer.status_code, kept, _read(answer), answer.reason_phrase, str(answer.url))
+        found = [(name, value) for name, value in answer.headers.multi_items() if name not in _PACKED]
+        return Incoming(answer.status_code, found, _read(answer), answer.reason_phrase, str(answer.url))
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -75,13 +75,19 @@ def run_sync(awaitable: Any) -> Any:
     waited: asyncio.Future[Any] = asyncio.ensure_future(awaitable)
     current = asyncio.current_task()
     tasks: Any = asyncio.tasks
+    owed = len(loop._ready)  # the round of the loop that we are in still takes that many
     tasks._leave_task(loop, current)
     try:
         while not waited.done():
             loop._run_once()
     finally:
         tasks._enter_task(loop, current)
+        for _ in range(owed):
+            loop.call_soon(_nothing)
     return waited.result()
+
+
+def _nothing() -> None: ...
 
 
 def to_js(
