@@ -30,7 +30,7 @@ _INHERITED = {
     *("python_modules", "logfwdr", "dev", "env", "site", "keep_vars", "send_metrics", "legacy_env", "alias"),
     *("wasm_modules", "$schema"),
 }
-_BINDINGS = {  # every kind of binding, and where its names stand: a key of a list, or of the one inside
+KINDS = {  # every kind of binding, and where its names stand: a key of a list, or of the one inside
     "kv_namespaces": "binding",
     "services": "binding",
     "d1_databases": "binding",
@@ -54,7 +54,7 @@ _BINDINGS = {  # every kind of binding, and where its names stand: a key of a li
 }
 _NAMELESS = ("vars", "define", "secrets", "unsafe", "containers", "tail_consumers")
 HAVE = ("ai", "kv_namespaces", "services", "vars", "assets")
-"""The kinds of bindings that a Python Worker has in roost."""
+"""The kinds of bindings that a Python Worker has in roost; the rest of :data:`KINDS` are missing."""
 _SHAPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "main": str,
@@ -102,8 +102,8 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     found = Diagnostics(project.config)
     settings = project.settings
     for key in settings:
-        if key not in _INHERITED and key not in _BINDINGS and key not in _NAMELESS:
-            found.unknown(key, [*_INHERITED, *_BINDINGS, *_NAMELESS])
+        if key not in _INHERITED and key not in KINDS and key not in _NAMELESS:
+            found.unknown(key, [*_INHERITED, *KINDS, *_NAMELESS])
     wrong = {key for key, kind in _SHAPES.items() if key in settings and not _is(settings[key], kind, key, found)}
     for key in project.not_inherited:
         found.warning(f'"{key}" stands at the top level, but env.{project.environment} does not inherit it', key)
@@ -141,7 +141,7 @@ def _is(value: Any, kind: Any, key: str, found: Diagnostics) -> bool:
 
 
 def _missing(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for kind, key in _BINDINGS.items():
+    for kind, key in KINDS.items():
         if kind in HAVE or not settings.get(kind):
             continue
         entries = settings[kind]

@@ -108,24 +108,30 @@ async def pyfetch(url: Any, /, *, fetcher: Any = None, **options: Any) -> FetchR
     return FetchResponse(str(url), found)
 
 
+def ffi_names() -> dict[str, Any]:
+    """What ``pyodide.ffi`` has."""
+    names: dict[str, Any] = {name: getattr(js_base, name) for name in ("JsProxy", "JsArray", "JsMap", "JsSet")}
+    names |= {
+        "JsException": JsException,
+        "JsBuffer": js_buffers.JsBuffer,
+        "JsTypedArray": js_buffers.TypedArray,
+        "JsPromise": js_promises.Promise,
+        "JsDoubleProxy": js_convert.PyProxy,
+        "run_sync": js_convert.run_sync,
+        "can_run_sync": lambda: True,
+        "to_js": to_js,
+        "create_proxy": js_convert.create_proxy,
+        "create_once_callable": js_convert.create_once_callable,
+        "destroy_proxies": js_convert.destroy_proxies,
+    }
+    if js_base.null() is jsnull:
+        names |= {"jsnull": jsnull, "JsNull": js_base.JsNull}
+    return names
+
+
 def install(js: types.ModuleType, env: Any, wait_until: Callable[[Any], None], flags: list[str]) -> None:
     """Put the modules where ``import`` finds them."""
-    ffi = _module("pyodide.ffi", {name: getattr(js_base, name) for name in ("JsProxy", "JsArray", "JsMap", "JsSet")})
-    ffi.__dict__.update(
-        JsException=JsException,
-        JsBuffer=js_buffers.JsBuffer,
-        JsTypedArray=js_buffers.TypedArray,
-        JsPromise=js_promises.Promise,
-        JsDoubleProxy=js_convert.PyProxy,
-        run_sync=js_convert.run_sync,
-        can_run_sync=lambda: True,
-        to_js=to_js,
-        create_proxy=js_convert.create_proxy,
-        create_once_callable=js_convert.create_once_callable,
-        destroy_proxies=js_convert.destroy_proxies,
-    )
-    if js_base.null() is jsnull:
-        ffi.__dict__.update(jsnull=jsnull, JsNull=js_base.JsNull)
+    ffi = _module("pyodide.ffi", ffi_names())
     http = _module("pyodide.http", {"FetchResponse": FetchResponse, "pyfetch": pyfetch})
     pyodide = _module("pyodide", {"__version__": VERSION, "__path__": [], "ffi": ffi, "http": http})
     workers = JsObject({"env": env, "waitUntil": wait_until})
