@@ -13,8 +13,9 @@ import click
 from wrangler_compat import serving
 from wrangler_compat.child import run_child
 from wrangler_compat.project import ProjectError, open_project
-from wrangler_compat.python_dev import PythonOptions, serve_python
+from wrangler_compat.python_dev import serve_python
 from wrangler_compat.python_project import is_python
+from wrangler_compat.python_workers import PythonOptions
 from wrangler_compat.tool_env import tool_environment
 from wrangler_compat.workerd import serve_with_workerd
 from wrangler_compat.wrangler import wrangler_dev

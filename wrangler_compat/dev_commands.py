@@ -17,7 +17,7 @@ from wrangler_compat.authority import trusted_file
 from wrangler_compat.dev import DevOptions
 from wrangler_compat.dev import dev as run_dev
 from wrangler_compat.one_line import one_line_errors
-from wrangler_compat.python_dev import PythonOptions
+from wrangler_compat.python_workers import PythonOptions
 from wrangler_compat.running import find_running
 
 

@@ -75,7 +75,7 @@ class Project:
 
 def open_project(start: Path, config: Path | None = None, environment: str | None = None) -> Project:
     """The project of ``config``, or of the file found from ``start`` upwards; raises :class:`ProjectError`."""
-    path = config.resolve() if config else _find(start.resolve())
+    path = config.resolve() if config else find_configuration(start.resolve())
     document = _read(path)
     sections = document.get("env") or {}
     notes = []
@@ -102,7 +102,8 @@ def open_project(start: Path, config: Path | None = None, environment: str | Non
     return Project(path, environment, settings, notes, not_inherited)
 
 
-def _find(start: Path) -> Path:
+def find_configuration(start: Path) -> Path:
+    """The configuration for the folder ``start``, there or above; raises :class:`ProjectError` for none."""
     for name in _NAMES:
         for folder in (start, *start.parents):
             if (folder / name).is_file():
