@@ -62,8 +62,9 @@ class Front:
             return found
         headers = list(request.headers)
         head = {"op": "fetch", "method": request.method, "url": request.url, "headers": headers, "cf": CF}
+        sent = None if request.method in ("GET", "HEAD") else request.body
         try:
-            answer, body = await self._worker.exchange(head, request.body)
+            answer, body = await self._worker.exchange(head, sent)
         except WorkerFault as fault:
             if fault.told.get("passes_through") and self._assets is not None:
                 return await self._assets.fetch(request)
@@ -93,9 +94,7 @@ class Front:
 
     async def scheduled(self, cron: str, at: float) -> None:
         """Run the Worker's scheduled handler; raises :class:`WorkerFault`."""
-        _, body = await self._worker.exchange({"op": "scheduled", "cron": cron, "at": at})
-        async for _ in body:
-            pass
+        await self._worker.call({"op": "scheduled", "cron": cron, "at": at})
 
     async def _scheduled(self, query: str) -> Incoming:
         given = {name: values[0] for name, values in parse_qs(query).items()}

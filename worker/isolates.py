@@ -68,14 +68,18 @@ class PythonWorker:
 
     async def exchange(
         self, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None = None
-    ) -> tuple[dict[str, Any], AsyncGenerator[bytes]]:
-        """Send a message; the head of the answer, and its body, which must be read or closed.
+    ) -> tuple[dict[str, Any], bytes | AsyncGenerator[bytes]]:
+        """Send a message; the head of the answer, and its body: whole, or pieces that must be read or closed.
 
         Raises :class:`WorkerFault`, here or while the body is read. Cancelling this calls the exchange off.
         """
         isolate, connection = await self._connected()
-        sending = asyncio.create_task(connection.send(head, body))
+        sending = None
         try:
+            if body is None:
+                await connection.send(head)
+            else:
+                sending = asyncio.create_task(connection.send(head, body))
             answer = await connection.receive_head()
         except (Fault, Closed) as error:
             raise await self._fault(isolate, connection, error) from None
@@ -83,8 +87,20 @@ class PythonWorker:
             connection.close()
             raise
         finally:
-            sending.add_done_callback(lambda task: task.cancelled() or task.exception())
+            if sending is not None:
+                sending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if (sending is None or sending.done()) and (whole := connection.body_at_hand()) is not None:
+            isolate.keep(connection)
+            return answer, whole
         return answer, self._body(isolate, connection, sending)
+
+    async def call(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a message where neither has a body; raises :class:`WorkerFault`."""
+        answer, body = await self.exchange(head)
+        if not isinstance(body, bytes):
+            async for _ in body:
+                pass
+        return answer
 
     async def _connected(self) -> tuple[IsolateProcess, Connection]:
         while True:
@@ -95,13 +111,13 @@ class PythonWorker:
                 await isolate.kill()
 
     async def _body(
-        self, isolate: IsolateProcess, connection: Connection, sending: asyncio.Task[None]
+        self, isolate: IsolateProcess, connection: Connection, sending: asyncio.Task[None] | None
     ) -> AsyncGenerator[bytes]:
         whole = False
         try:
             async for piece in connection.body():
                 yield piece
-            whole = sending.done()
+            whole = sending is None or sending.done()
         except (Fault, Closed) as error:
             raise await self._fault(isolate, connection, error) from None
         finally:

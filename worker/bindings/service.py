@@ -36,9 +36,7 @@ class Service(Binding):
         """The result of that Worker's method."""
         worker, _ = self._workers[self._name]
         try:
-            answer, body = await worker.exchange({"op": "call", "method": method, "args": encode(args)})
-            async for _ in body:
-                pass
+            answer = await worker.call({"op": "call", "method": method, "args": encode(args)})
         except WorkerFault as fault:
             raise _passed_on(fault) from fault
         return decode(answer["value"])

@@ -125,9 +125,19 @@ class Connection(asyncio.Protocol):
                 return
             yield payload
 
-    async def whole_body(self) -> bytes:
-        """What :meth:`body` yields, joined."""
-        return b"".join([piece async for piece in self.body()])
+    def body_at_hand(self) -> bytes | None:
+        """The whole of the body that follows a head, if it has come already: most answers are one packet."""
+        if not self._frames or self._frames[-1][0] != END or any(kind != DATA for kind, _ in list(self._frames)[:-1]):
+            return None
+        found = b"".join(payload for _, payload in self._frames)
+        self._frames.clear()
+        self._held -= len(found)
+        return found if not self._paused else self._resumed(found)
+
+    def _resumed(self, found: bytes) -> bytes:
+        self._paused = False
+        self._transport.resume_reading()
+        return found
 
     def write(self, *frames: tuple[int, bytes]) -> None:
         """Send ``frames`` as they are."""
