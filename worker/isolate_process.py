@@ -22,6 +22,7 @@ from worker.isolate.frames import Connection
 _MAIN = Path(__file__).parent / "isolate" / "main.py"
 _MARGIN = 2.0  # seconds without a sign of life, past the wall limit: not even the isolate's own watch could run
 _GRACE = 30.0  # seconds for a retired isolate's requests and waitUntil work, as on the platform
+_FLAGS = ("-I", "-B", "-u", "-X", "faulthandler")  # -B: a file changed twice in a second is read again
 _PYTHON = ("bin/python", "Scripts/python.exe")
 
 
@@ -104,15 +105,7 @@ class IsolateProcess:
         inspect = self._spec.limits.inspect
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *(
-                    str(_interpreter(self._spec.project)),
-                    "-I",
-                    "-u",
-                    "-X",
-                    "faulthandler",
-                    str(_MAIN),
-                    str(theirs.fileno()),
-                ),
+                *(str(_interpreter(self._spec.project)), *_FLAGS, str(_MAIN), str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, **self._spec.environment},
                 stdin=None if inspect else asyncio.subprocess.DEVNULL,

@@ -16,7 +16,6 @@ import click
 from worker.front import Front
 from worker.guard import Guard
 from worker.isolate_process import WorkerFault
-from worker.isolates import PythonWorker
 from worker.reloading import keep_reloading
 from worker.server import bind, serve_until, url_of
 from wrangler_compat import serving
@@ -48,7 +47,7 @@ async def serve_python(
         async with AsyncExitStack() as stack:
             stack.enter_context(kept(mark))
             for project in read:
-                await _started(stack, project, *workers[project.name])
+                await _started(stack, project, workers)
             app = Guard(workers[read[0].name][1])
             ready = functools.partial(click.echo, f"Worker ready on {url_of(listener)}")
             await serve_until(app, listener, stop, ready)
@@ -57,10 +56,12 @@ async def serve_python(
     return await serving.serve(doors, beside)
 
 
-async def _started(stack: AsyncExitStack, project: PythonProject, worker: PythonWorker, front: Front) -> None:
+async def _started(stack: AsyncExitStack, project: PythonProject, workers: Workers) -> None:
     """Start a Worker, its watcher and its clock, which end with ``stack``."""
+    worker, front = workers[project.name]
+    again = functools.partial(workers.again, project)
     await stack.enter_async_context(worker.running())
-    tasks = [asyncio.create_task(keep_reloading(worker, project.project.folder))]
+    tasks = [asyncio.create_task(keep_reloading(worker, project.project.folder, again))]
     if project.crons:
         tasks.append(asyncio.create_task(_keep_time(project, front)))
     for task in tasks:

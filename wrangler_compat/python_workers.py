@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,10 @@ from worker.isolate_process import Limits, WorkerSpec
 from worker.isolates import PythonWorker
 from worker.services import Services
 from wrangler_compat.marked import MARK
-from wrangler_compat.project import ProjectError
-from wrangler_compat.python_project import PythonProject
+from wrangler_compat.project import ProjectError, open_project
+from wrangler_compat.python_project import PythonProject, read_python_project
+
+_log = logging.getLogger("roost.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,16 @@ class Workers:
 
     def __getitem__(self, name: str) -> tuple[PythonWorker, Front]:
         return self._by_name[name]
+
+    def again(self, project: PythonProject) -> WorkerSpec | None:
+        """What ``project``'s Worker is now that its files may have changed; its bindings stay what they were."""
+        try:
+            config, environment = project.project.config, project.project.environment
+            now = read_python_project(open_project(config, config, environment), allow_missing=True)
+        except ProjectError as error:
+            _log.error("%s", error)
+            return None
+        return self._spec(now, self.bindings[project.name])
 
     def _bindings(self, project: PythonProject, assets: Assets | None) -> dict[str, Binding]:
         """What stands in ``env``, a line for each kind."""

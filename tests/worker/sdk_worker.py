@@ -9,6 +9,7 @@ from http import HTTPMethod
 
 import asgi
 import js
+from pyodide.ffi import to_js
 from workers import (
     Blob,
     BlobEnding,
@@ -96,6 +97,7 @@ async def responses():
     assert (await Response(form).formData())["a"] == "1"
     assert await (await Response("ab", headers={"content-type": "x/y"}).blob()).text() == "ab"
     assert Response(None, status=204).body is None
+    assert await Response(to_js(b"ab").buffer).bytes() == b"ab"
     try:
         Response({"a": 1})
     except TypeError as error:

@@ -230,5 +230,6 @@ async def test_a_worker_without_the_handler_says_which(tmp_path: Path) -> None:
     async with served(worker) as client:
         error = (await client.get("/")).json()["error"]
         assert error["message"] == "Handler does not export a fetch() function."
+        assert error["traceback"] == "TypeError: Handler does not export a fetch() function.\n"
         with pytest.raises(Exception, match=r"scheduled\(\)"):
             await Front(worker).scheduled("* * * * *", 0)

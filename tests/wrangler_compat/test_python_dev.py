@@ -139,6 +139,10 @@ def test_state_and_secrets_are_the_projects(tmp_path: Path) -> None:
     for before in (None, "yes"):
         with roost_dev(folder) as (_, client):
             assert client.get("/").json() == [before, "of mine", "a"]
+            (folder / ".dev.vars").write_text("SECRET='changed'")
+            while client.get("/").json()[1] != "changed":
+                time.sleep(0.02)
+            (folder / ".dev.vars").write_text("SECRET='of mine'")
     assert (folder / ".wrangler" / "state" / "roost" / "kv.sqlite").exists()
 
 

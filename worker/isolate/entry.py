@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .context import Context
+from .faults import NoHandler
 from .js_base import JsObject
 from .js_json import plain
 from .js_messages import Request, Response
@@ -64,7 +65,7 @@ class Entry:
         from workers import python_from_rpc, python_to_rpc
 
         if self._default is None or method.startswith("_") or method in (*_HANDLERS, "constructor"):
-            raise TypeError(f"The RPC receiver does not implement the method {method!r}.")
+            raise NoHandler(f"The RPC receiver does not implement the method {method!r}.")
         handler = self._handler(method, ctx)
         result = python_to_rpc(await settled(handler(*[python_from_rpc(arg) for arg in args])))
         return plain(result)
@@ -82,8 +83,8 @@ class Entry:
             handler = getattr(self._default(ctx, self._env), name, None)
         if not callable(handler):
             if name in _HANDLERS:
-                raise TypeError(f"Handler does not export a {name}() function.")
-            raise TypeError(f"The RPC receiver does not implement the method {name!r}.")
+                raise NoHandler(f"Handler does not export a {name}() function.")
+            raise NoHandler(f"The RPC receiver does not implement the method {name!r}.")
         return handler  # type: ignore[no-any-return]
 
 

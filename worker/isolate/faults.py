@@ -15,12 +15,20 @@ _INTERNAL = (
 )
 
 
+class NoHandler(TypeError):
+    """A call of what the Worker hasn't: a TypeError to it, in which our own frames would say nothing."""
+
+
+NoHandler.__name__ = NoHandler.__qualname__ = "TypeError"
+NoHandler.__module__ = "builtins"
+
+
 def told(error: BaseException) -> dict[str, Any]:
     """``error`` with its name, its message and its traceback from the user's first frame on."""
     shown = traceback.TracebackException.from_exception(error)
     seen: traceback.TracebackException | None = shown
     while seen is not None:
-        if any(not _internal(frame.filename) for frame in seen.stack):
+        if isinstance(error, NoHandler) or any(not _internal(frame.filename) for frame in seen.stack):
             seen.stack = traceback.StackSummary.from_list([f for f in seen.stack if not _internal(f.filename)])
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     message = f"the Worker called sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
