@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 GRACE = 10.0
 """Seconds that running requests are given to end at shutdown."""
@@ -58,7 +58,7 @@ class Tls:
 
 
 async def serve_until(
-    app: Starlette,
+    app: ASGIApp,
     listener: socket.socket,
     stop: asyncio.Event,
     ready: Callable[[], None] | None = None,

@@ -1,18 +1,21 @@
-"""``roost dev``: the doors, and beside them the project's Worker on the real engine."""
+"""``roost dev``: the doors, and beside them the project's Worker: on the real engine, or in a Python isolate."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from wrangler_compat import serving
 from wrangler_compat.child import run_child
-from wrangler_compat.project import Project, ProjectError, open_project
+from wrangler_compat.project import ProjectError, open_project
+from wrangler_compat.python_dev import serve_python
+from wrangler_compat.python_project import is_python
+from wrangler_compat.python_workers import PythonOptions
 from wrangler_compat.tool_env import tool_environment
 from wrangler_compat.workerd import serve_with_workerd
 from wrangler_compat.wrangler import wrangler_dev
@@ -24,20 +27,29 @@ _NPX = "this project has no wrangler of its own, so npx looks for one: npm insta
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """The options of ``roost dev`` that are not the doors'. ``more``: the arguments after ``--``, for wrangler."""
+    """The options of ``roost dev`` that are not the doors'. ``more``: the arguments after ``--``, for wrangler.
+
+    ``beside``: the configurations of Workers behind service bindings, of Python Workers alone.
+    """
 
     port: int | None = None
     environment: str | None = None
     config: Path | None = None
     engine: str = "wrangler"
     more: tuple[str, ...] = ()
+    beside: tuple[Path, ...] = ()
+    python: PythonOptions = field(default_factory=PythonOptions)
 
 
 async def dev(options: DevOptions, doors: serving.ServeOptions) -> int:
     """Serve until the tool or roost is ended; the tool's exit status."""
     environment = options.environment or os.environ.get("CLOUDFLARE_ENV") or None
     project = open_project(Path.cwd(), options.config, environment)
-    _refuse_python(project)
+    if is_python(project):
+        others = [open_project(Path.cwd(), config, environment) for config in options.beside]
+        return await serve_python([project, *others], options.port, options.python, doors)
+    if options.beside:
+        raise ProjectError("several -c are for Python Workers: wrangler takes its own after --")
     for note in [*project.notes, *_notes_on(options.more)]:
         click.echo(f"note: {note}", err=True)
     if options.engine == "workerd":
@@ -51,11 +63,6 @@ async def dev(options: DevOptions, doors: serving.ServeOptions) -> int:
         return await run_child(command, kept | tool_environment(url, doors.token, kept), Path.cwd(), stop)
 
     return await serving.serve(doors, beside)
-
-
-def _refuse_python(project: Project) -> None:
-    if project.main is not None and project.main.suffix == ".py":
-        raise ProjectError(f"{project.main.name} is a Python Worker, which roost dev can't run yet")
 
 
 def _notes_on(more: Sequence[str]) -> list[str]:

@@ -11,18 +11,27 @@ import click
 
 from runtime.artifacts import ArtifactStore
 from runtime.errors import NoWeights
+from worker.isolate_process import Limits
 from wrangler_compat import serving, tool_env
 from wrangler_compat.authority import trusted_file
 from wrangler_compat.dev import DevOptions
 from wrangler_compat.dev import dev as run_dev
 from wrangler_compat.one_line import one_line_errors
+from wrangler_compat.python_workers import PythonOptions
 from wrangler_compat.running import find_running
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65_535), help="The Worker's port; wrangler's own default is 8787.")
 @click.option("--env", "environment", metavar="NAME", help="The environment of the configuration to use.")
-@click.option("-c", "--config", type=click.Path(path_type=Path, dir_okay=False), help="The configuration file.")
+@click.option(
+    "-c",
+    "--config",
+    "configs",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file; more of them for Python Workers behind its service bindings.",
+)
 @click.option(
     "--engine",
     type=click.Choice(["wrangler", "workerd"]),
@@ -36,12 +45,27 @@ from wrangler_compat.running import find_running
 @click.option("--no-stand-in", is_flag=True, help="Only models with weights of their own answer.")
 @click.option("--offline", is_flag=True, help="Never fetch anything.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--inspect", is_flag=True, help="Python Workers: breakpoint() stops in this terminal; no wall limit.")
+@click.option(
+    "--allow-missing", is_flag=True, help="Python Workers: a binding that roost lacks fails at its first use."
+)
+@click.option(
+    "--wall-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Python Workers: seconds without an await.",
+)
+@click.option(
+    "--isolate-memory", type=click.IntRange(64), default=512, show_default=True, help="Python Workers: megabytes each."
+)
 @click.argument("wrangler_args", nargs=-1, type=click.UNPROCESSED)
 @one_line_errors
 def dev(wrangler_args: tuple[str, ...], **given: Any) -> None:
-    """Run the JavaScript Worker project in this folder, with a local env.AI.
+    """Run the Worker project in this folder, with a local env.AI.
 
-    It starts the project's own wrangler dev; arguments after -- go to it.
+    A Python Worker runs in an isolate of roost's. For JavaScript it starts the project's own wrangler dev; arguments
+    after -- go to it.
     """
     doors = serving.ServeOptions(
         port=given["doors_port"],
@@ -50,7 +74,17 @@ def dev(wrangler_args: tuple[str, ...], **given: Any) -> None:
         device=given["device"],
         quiet=True,
     )
-    options = DevOptions(given["port"], given["environment"], given["config"], given["engine"], wrangler_args)
+    config, *beside = given["configs"] or [None]
+    limits = Limits(given["wall_limit"], given["isolate_memory"] << 20, given["inspect"])
+    options = DevOptions(
+        given["port"],
+        given["environment"],
+        config,
+        given["engine"],
+        wrangler_args,
+        tuple(beside),
+        PythonOptions(limits, given["allow_missing"]),
+    )
     click.get_current_context().exit(asyncio.run(run_dev(options, doors)))
 
 

@@ -17,6 +17,10 @@ from worker import AiError
 from wrangler_compat.project import ProjectError
 
 
+class _Mistakes(click.ClickException):
+    """A project's mistakes, a line each."""
+
+
 class OneLineGroup(click.Group):
     """Prints ``Error: …`` and nothing else, where click would add the usage and a hint."""
 
@@ -30,7 +34,9 @@ class OneLineGroup(click.Group):
             click.echo(help_.format_message(), err=True)
             sys.exit(help_.exit_code)
         except click.ClickException as mistake:
-            click.echo(f"Error: {' '.join(mistake.format_message().split())}", err=True)
+            lines = mistake.message.splitlines() if isinstance(mistake, _Mistakes) else [mistake.format_message()]
+            for line in lines:
+                click.echo(f"Error: {' '.join(line.split())}", err=True)
             sys.exit(mistake.exit_code)
         except (click.Abort, KeyboardInterrupt):
             sys.exit(130)
@@ -60,7 +66,9 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException(f"{AiError.of(error)}{hint}") from error
         except InvalidInput as error:
             raise click.ClickException(str(AiError.of(error))) from error
-        except (AiError, RuntimeFault, ProjectError, OSError) as error:
+        except ProjectError as error:
+            raise _Mistakes(str(error)) from error
+        except (AiError, RuntimeFault, OSError) as error:
             raise click.ClickException(str(error)) from error
 
     return wrapped

@@ -6,7 +6,7 @@ Rules as wrangler 4 has them (``workers-utils/src/config``): which file is found
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,12 @@ from dotenv import dotenv_values
 from wrangler_compat.jsonc import parse_jsonc
 
 _NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
-_OWN = {"ai", "vars"}  # of those that roost reads, what an environment does not inherit
+_OWN = {  # what an environment does not inherit
+    *("ai", "analytics_engine_datasets", "browser", "containers", "d1_databases", "define", "dispatch_namespaces"),
+    *("durable_objects", "hyperdrive", "images", "kv_namespaces", "mtls_certificates", "pipelines", "queues"),
+    *("r2_buckets", "ratelimits", "secrets", "secrets_store_secrets", "send_email", "services", "tail_consumers"),
+    *("unsafe", "vars", "vectorize", "version_metadata", "workflows"),
+}
 
 
 class ProjectError(ValueError):
@@ -25,12 +30,16 @@ class ProjectError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project as one of its environments has it. ``notes``: what its owner should know before it runs."""
+    """A project as one of its environments has it. ``notes``: what its owner should know before it runs.
+
+    ``not_inherited``: settings of the top level that the environment lacks.
+    """
 
     config: Path
     environment: str | None
     settings: Mapping[str, Any]
     notes: list[str] = field(default_factory=list)
+    not_inherited: Sequence[str] = ()
 
     @property
     def folder(self) -> Path:
@@ -66,17 +75,21 @@ class Project:
 
 def open_project(start: Path, config: Path | None = None, environment: str | None = None) -> Project:
     """The project of ``config``, or of the file found from ``start`` upwards; raises :class:`ProjectError`."""
-    path = config.resolve() if config else _find(start.resolve())
+    path = config.resolve() if config else find_configuration(start.resolve())
     document = _read(path)
     sections = document.get("env") or {}
     notes = []
+    not_inherited: list[str] = []
     settings = {name: value for name, value in document.items() if name != "env"}
     if environment:
         if sections and environment not in sections:
             raise ProjectError(f'{path.name} has no environment "{environment}": it has {", ".join(sections)}')
         chosen = sections.get(environment) or {}
         settings = {**{name: value for name, value in settings.items() if name not in _OWN}, **chosen}
-        if "ai" in document and "ai" not in chosen:
+        not_inherited = sorted(_OWN & document.keys() - chosen.keys())
+        if "name" in document and "name" not in chosen and environment in sections:
+            settings["name"] = f"{document['name']}-{environment}"
+        if "ai" in not_inherited:
             notes.append(
                 f'"ai" stands at the top level of {path.name} but not in env.{environment}, which does not inherit it: '
                 "the Worker will have no AI binding"
@@ -86,10 +99,11 @@ def open_project(start: Path, config: Path | None = None, environment: str | Non
     ai = settings.get("ai")
     if isinstance(ai, Mapping) and ai.get("remote") is False:
         notes.append('"ai" has "remote": false, which newer wranglers refuse: leave it out')
-    return Project(path, environment, settings, notes)
+    return Project(path, environment, settings, notes, not_inherited)
 
 
-def _find(start: Path) -> Path:
+def find_configuration(start: Path) -> Path:
+    """The configuration for the folder ``start``, there or above; raises :class:`ProjectError` for none."""
     for name in _NAMES:
         for folder in (start, *start.parents):
             if (folder / name).is_file():

@@ -103,11 +103,6 @@ def test_a_broken_configuration_is_one_line(tmp_path: Path, text: str, monkeypat
     assert "wrangler.json" in result.stderr
 
 
-def test_a_python_worker_is_told_that_it_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(written(tmp_path, "wrangler.toml", 'main = "w.py"'))
-    assert "Python Worker" in CliRunner().invoke(main, ["dev"]).stderr
-
-
 def test_wrangler_is_the_projects_own_then_npxs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()

@@ -1,0 +1,109 @@
+"""What the published SDK has, and what becomes of it in roost: the source of docs/coverage.md."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from wrangler_compat.python_project import HAVE, KINDS
+
+_SPEC = importlib.util.find_spec("workers")
+assert _SPEC is not None
+assert _SPEC.origin is not None
+FOLDER = Path(_SPEC.origin).parent
+VERSION = importlib.metadata.version("workers-runtime-sdk")
+MODULES = (
+    *("entrypoints", "request", "response", "blob", "formdata", "fetch", "rpc", "utils"),
+    *("asgi", "wsgi", "gateway.options", "workflows"),
+)
+_HELPERS = ("get_compat_flag", "import_sdk_javascript_module_async")
+
+MISSING = {
+    "entrypoints.DurableObject": "Durable Objects are not in roost yet",
+    "entrypoints.DurableObjectContext": "Durable Objects are not in roost yet",
+    "entrypoints.WorkflowEntrypoint": "Workflows are not in roost yet",
+    "entrypoints.DurableObjectAbort": "Durable Objects are not in roost yet",
+    "asgi.websocket": "WebSockets are not in roost yet",
+    "asgi.process_websocket": "WebSockets are not in roost yet",
+    "workflows.NonRetryableError": "Workflows are not in roost yet",
+}
+DIFFERS = {
+    "entrypoints.WorkerEntrypoint": "`fetch`, `scheduled` and methods called over RPC; no `queue`, `tail`, `email`",
+    "entrypoints.handler": "for `on_fetch` and `on_scheduled`; no other handler is called",
+    "utils.import_from_javascript": "`cloudflare:workers` alone (`env`, `waitUntil`)",
+    "fetch.fetch": "`cf` is taken and has no effect",
+    "wsgi.fetch": "the body is read while other requests go on, but two such reads end last-begun-first",
+    "asgi.close_stream_quietly": "called when an application breaks off a streaming response",
+}
+JS_MISSING = (
+    *("WebSocket", "WebSocketPair", "HTMLRewriter", "CompressionStream", "DecompressionStream", "EventSource"),
+    *(
+        "DataView",
+        "BigInt64Array",
+        "Math",
+        "Number",
+        "String",
+        "RegExp",
+        "Symbol",
+        "eval",
+        "Function",
+        "MessageChannel",
+    ),
+)
+JS_DIFFERS = {
+    "crypto": "`randomUUID`, `getRandomValues`, `subtle.digest`, `subtle.timingSafeEqual`; no keys",
+    "Date": "`now`, `parse`, `getTime`, `valueOf`, `toISOString` and the `getUTC…` of year to second",
+    "URL": "parsed by Python's urllib and normalised, which differs from WHATWG's for odd addresses",
+    "Object": "`fromEntries`, `keys`, `values`, `entries`, `assign`",
+    "FixedLengthStream": "the length is not checked",
+    "caches": "`default` and `open`, in one SQLite file; `cache-control` alone decides how long",
+}
+BINDINGS = {
+    "ai": ("works", "`run`, `models`, `toMarkdown`, `gateway`, `fetch`; `autorag` raises an error"),
+    "vars": ("works", "with `.dev.vars` or `.env` over them"),
+    "kv_namespaces": ("works", "`get` (also of many keys), `getWithMetadata`, `put`, `delete`, `list`; no `cacheTtl`"),
+    "assets": (
+        "differs",
+        "files, `html_handling`, `not_found_handling`, `run_worker_first`; no `_headers`, `_redirects`",
+    ),
+    "services": ("differs", "Workers of this `roost dev`; `fetch`, and methods whose values are JSON or bytes"),
+}
+
+
+def members() -> Iterator[str]:
+    """Every public class, method and function of the SDK, as ``module.Class.method``."""
+    for module in MODULES:
+        tree = ast.parse((FOLDER / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or _hidden(node.name):
+                continue
+            yield f"{module}.{node.name}"
+            for inner in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and not _hidden(inner.name):
+                    yield f"{module}.{node.name}.{inner.name}"
+
+
+def state(member: str) -> tuple[str, str]:
+    """``works``, ``differs`` or ``missing``, and how."""
+    above = member.rpartition(".")[0]
+    for known, word in ((MISSING, "missing"), (DIFFERS, "differs")):
+        if member in known:
+            return word, known[member]
+        if word == "missing" and above in known:
+            return word, known[above]
+    return "works", ""
+
+
+def bindings() -> Iterator[tuple[str, str, str]]:
+    """Every kind of binding, its state and how."""
+    for kind in sorted({*KINDS, "vars", "assets"}):
+        word, how = BINDINGS.get(kind, ("missing", ""))
+        assert (word == "missing") == (kind not in HAVE)
+        yield kind, word, how
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith("_") or name in _HELPERS

@@ -1,0 +1,107 @@
+"""The fixtures that an installed roost brings to a user's pytest."""
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.worker.asking import MODEL
+from tests.wrangler_compat.test_python_dev import project
+
+WORKER = f"""
+    from workers import Response, WorkerEntrypoint
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            if request.url.endswith("/stream"):
+                return Response(await self.env.AI.run({MODEL!r}, {{"prompt": "Hi", "stream": True}}))
+            if request.url.endswith("/ask"):
+                try:
+                    answer = await self.env.AI.run({MODEL!r}, {{"prompt": await request.text(), "max_tokens": 4}})
+                except Exception as error:
+                    return Response(error.message, status=502)
+                return Response(answer.response)
+            seen = int(await self.env.KV.get("seen") or 0) + 1
+            await self.env.KV.put("seen", str(seen))
+            return Response(f"{{self.env.A}} {{seen}}")
+
+        async def scheduled(self, controller, env, ctx):
+            if controller.cron == "bad":
+                raise ValueError("no")
+            await env.KV.put("ran", f"{{controller.cron}} {{controller.scheduledTime}}")
+"""
+MORE = '[ai]\nbinding = "AI"\n[[kv_namespaces]]\nbinding = "KV"\n[vars]\nA = "top"\n[env.other.vars]\nA = "other"\n'
+TESTS = """
+    import pytest
+    from worker import AiError
+
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_storage_is_rolled_back(worker, env, n):
+        assert worker.get("/").text == "top 1"
+        assert worker.get("/").text == "top 2"
+        assert env.KV.get("seen").result() == "2"
+        assert env.A == "top"
+
+    def test_what_a_test_stores_the_worker_finds(worker, env):
+        env.KV.put("seen", "41", metadata={"a": 1}).result()
+        assert worker.get("/").text == "top 42"
+
+    def test_the_schedule(worker, env):
+        worker.scheduled("0 0 * * *", 5)
+        assert env.KV.get("ran").result() == "0 0 * * * 5"
+        with pytest.raises(Exception, match="no"):
+            worker.scheduled("bad")
+
+    def test_fixed_words(worker, roost_ai):
+        roost_ai.answers("the sky is blue")
+        assert worker.post("/ask", content="Why?").text == "the sky is blue"
+        assert worker.get("/stream").text.startswith('data: {"response":"the "}')
+        assert roost_ai.calls[0][1]["prompt"] == "Why?"
+
+    def test_a_function(worker, roost_ai):
+        def answer(model, inputs):
+            if inputs["prompt"] == "bad":
+                raise AiError(3040, 429, "Capacity temporarily exceeded, please try again.")
+            return inputs["prompt"].upper()
+        roost_ai.answers(answer)
+        assert worker.post("/ask", content="why").text == "WHY"
+        refused = worker.post("/ask", content="bad")
+        assert (refused.status_code, refused.text[:5]) == (502, "3040:")
+
+    def test_the_model_itself(worker, roost_ai):
+        assert worker.post("/ask", content="Hello").text
+"""
+
+
+def run_pytest(folder: Path, tests: str, *options: str) -> str:
+    (folder / "test_it.py").write_text(dedent(tests))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return ended.stdout + ended.stderr
+
+
+@pytest.mark.weights
+def test_a_worker_is_tested_without_a_server(tmp_path: Path) -> None:
+    folder = project(tmp_path, "entry", WORKER, MORE)
+    assert "7 passed" in run_pytest(folder, TESTS)
+    assert not (folder / ".wrangler").exists()
+
+
+def test_a_marker_names_the_project(tmp_path: Path) -> None:
+    project(tmp_path / "a", "entry", WORKER, '[vars]\nA = "top"\n[env.other.vars]\nA = "other"\n')
+    tests = """
+        import pytest
+
+        @pytest.mark.roost(config="a/wrangler.toml", environment="other")
+        def test_one(env):
+            assert env.A == "other"
+
+        @pytest.mark.roost(config="a/wrangler.toml")
+        async def test_other(env):
+            assert env.A == "top"
+            with pytest.raises(AttributeError, match="env has no B: it has A"):
+                env.B
+    """
+    assert "2 passed" in run_pytest(tmp_path, tests, "-o", "asyncio_mode=auto")

@@ -1,0 +1,135 @@
+"""A Python Worker: the isolate that serves it now, the fresh one after a crash or a change, and its exchanges."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from worker.isolate.frames import Closed, Connection, Fault
+from worker.isolate_process import IsolateProcess, WorkerFault, WorkerSpec
+from worker.services import Services
+
+
+class PythonWorker:
+    """The Worker of ``spec``, with its bindings in ``services``."""
+
+    def __init__(self, spec: WorkerSpec, services: Services) -> None:
+        self.spec = spec
+        self._services = services
+        self._current: IsolateProcess | None = None
+        self._all: set[IsolateProcess] = set()
+        self._starting = asyncio.Lock()
+        self._numbers = itertools.count()
+        self._folder: Path
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the block runs; its end is every isolate's."""
+        with tempfile.TemporaryDirectory(prefix="roost-") as name:
+            self._folder = Path(name)
+            async with self._services.at(self._folder / "host"):
+                try:
+                    yield
+                finally:
+                    await asyncio.gather(*(isolate.kill() for isolate in self._all))
+
+    async def isolate(self) -> IsolateProcess:
+        """The isolate for the next request; raises :class:`WorkerFault` if none can be started."""
+        async with self._starting:
+            if self._current is None or self._current.retired or self._current.ended.done():
+                self._current = await self._fresh()
+            return self._current
+
+    async def reload(self) -> None:
+        """Use the Worker's files as they are now; raises :class:`WorkerFault` if they don't start."""
+        async with self._starting:
+            before, self._current = self._current, None
+            try:
+                self._current = await self._fresh()
+            finally:
+                if before is not None:
+                    before.retire()
+
+    async def _fresh(self) -> IsolateProcess:
+        made = IsolateProcess(self.spec, self._folder / str(next(self._numbers)))
+        self._all.add(made)
+        made.ended.add_done_callback(lambda _: self._all.discard(made))
+        try:
+            await made.start(self._folder / "host")
+        except BaseException:
+            await made.kill()
+            raise
+        return made
+
+    async def exchange(
+        self, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None = None
+    ) -> tuple[dict[str, Any], bytes | AsyncGenerator[bytes]]:
+        """Send a message; the head of the answer, and its body: whole, or pieces that must be read or closed.
+
+        Raises :class:`WorkerFault`, here or while the body is read. Cancelling this calls the exchange off.
+        """
+        isolate, connection = await self._connected()
+        sending = None
+        try:
+            if body is None:
+                await connection.send(head)
+            else:
+                sending = asyncio.create_task(connection.send(head, body))
+            answer = await connection.receive_head()
+        except (Fault, Closed) as error:
+            raise await self._fault(isolate, connection, error) from None
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            if sending is not None:
+                sending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if (sending is None or sending.done()) and (whole := connection.body_at_hand()) is not None:
+            isolate.keep(connection)
+            return answer, whole
+        return answer, self._body(isolate, connection, sending)
+
+    async def call(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a message where neither has a body; raises :class:`WorkerFault`."""
+        answer, body = await self.exchange(head)
+        if not isinstance(body, bytes):
+            async for _ in body:
+                pass
+        return answer
+
+    async def _connected(self) -> tuple[IsolateProcess, Connection]:
+        while True:
+            isolate = await self.isolate()
+            try:
+                return isolate, await isolate.connection()
+            except OSError:  # it ended a moment ago
+                await isolate.kill()
+
+    async def _body(
+        self, isolate: IsolateProcess, connection: Connection, sending: asyncio.Task[None] | None
+    ) -> AsyncGenerator[bytes]:
+        whole = False
+        try:
+            async for piece in connection.body():
+                yield piece
+            whole = sending is None or sending.done()
+        except (Fault, Closed) as error:
+            raise await self._fault(isolate, connection, error) from None
+        finally:
+            if whole:
+                isolate.keep(connection)
+            else:
+                connection.close()
+
+    async def _fault(self, isolate: IsolateProcess, connection: Connection, error: Fault | Closed) -> WorkerFault:
+        connection.close()
+        if isinstance(error, Fault):
+            if error.told.get("fatal"):
+                isolate.retire()
+            return WorkerFault(error.told)
+        return WorkerFault(await isolate.ended)

@@ -1,0 +1,47 @@
+"""Watches a Worker's folder, and lets the Worker run as its files are now."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from watchfiles import Change, awatch
+
+from worker.isolate_process import WorkerFault, WorkerSpec
+from worker.isolates import PythonWorker
+
+_log = logging.getLogger(__name__)
+_PASSED_OVER = {
+    ".git",
+    ".venv",
+    ".venv-workers",
+    "node_modules",
+    ".wrangler",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+}
+_CALM, _STEP = 50, 20  # milliseconds without another change; between looks
+
+
+async def keep_reloading(
+    worker: PythonWorker, folder: Path, again: Callable[[], WorkerSpec | None] = lambda: None
+) -> None:
+    """Reload ``worker`` after every change in ``folder``, until cancelled. Requests in flight end on the old files.
+
+    ``again`` says what the Worker is now, ``None`` where it is what it was.
+    """
+
+    def concerns(_: Change, path: str) -> bool:
+        return not _PASSED_OVER & {*Path(path).parts}
+
+    async for _ in awatch(folder, watch_filter=concerns, debounce=_CALM, step=_STEP):
+        started = time.perf_counter()
+        try:
+            worker.spec = again() or worker.spec
+            await worker.reload()
+            _log.info("%s reloaded in %.0f ms", worker.spec.name, (time.perf_counter() - started) * 1000)
+        except WorkerFault as fault:
+            _log.error("%s", fault.told.get("traceback") or fault)

@@ -1,0 +1,176 @@
+"""A Python Worker's project: what its configuration says, checked, and the bindings that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from worker.cron import BadCron, Cron
+from wrangler_compat.diagnostics import Diagnostics
+from wrangler_compat.project import Project, ProjectError
+
+_INHERITED = {
+    *(
+        "name",
+        "main",
+        "account_id",
+        "compatibility_date",
+        "compatibility_flags",
+        "rules",
+        "triggers",
+        "route",
+        "routes",
+    ),
+    *("workers_dev", "preview_urls", "base_dir", "find_additional_modules", "preserve_file_names", "jsx_factory"),
+    *("jsx_fragment", "tsconfig", "assets", "limits", "placement", "build", "migrations", "exports", "no_bundle"),
+    *("minify", "keep_names", "logpush", "observability", "upload_source_maps", "cache", "compliance_region"),
+    *("python_modules", "logfwdr", "dev", "env", "site", "keep_vars", "send_metrics", "legacy_env", "alias"),
+    *("wasm_modules", "$schema"),
+}
+KINDS = {  # every kind of binding, and where its names stand: a key of a list, or of the one inside
+    "kv_namespaces": "binding",
+    "services": "binding",
+    "d1_databases": "binding",
+    "r2_buckets": "binding",
+    "vectorize": "binding",
+    "hyperdrive": "binding",
+    "analytics_engine_datasets": "binding",
+    "workflows": "binding",
+    "dispatch_namespaces": "binding",
+    "mtls_certificates": "binding",
+    "pipelines": "binding",
+    "secrets_store_secrets": "binding",
+    "send_email": "name",
+    "ratelimits": "name",
+    "queues": "producers",
+    "durable_objects": "bindings",
+    "browser": "binding",
+    "images": "binding",
+    "version_metadata": "binding",
+    "ai": "binding",
+}
+_NAMELESS = ("vars", "define", "secrets", "unsafe", "containers", "tail_consumers")
+HAVE = ("ai", "kv_namespaces", "services", "vars", "assets")
+"""The kinds of bindings that a Python Worker has in roost; the rest of :data:`KINDS` are missing."""
+_SHAPES: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "main": str,
+    "compatibility_date": str,
+    "compatibility_flags": list,
+    "vars": dict,
+    "kv_namespaces": list,
+    "services": list,
+    "triggers": dict,
+    "assets": dict,
+    "ai": dict,
+}
+_WORDS = {str: "text", list: "a list", dict: "a table"}
+
+
+@dataclass(frozen=True, slots=True)
+class PythonProject:
+    """A checked project. ``missing``: bindings that roost doesn't have, with their kinds."""
+
+    project: Project
+    name: str
+    main: Path
+    date: str
+    flags: list[str]
+    crons: list[Cron]
+    kv: dict[str, str]
+    services: dict[str, str]
+    missing: dict[str, str]
+    warnings: list[str]
+
+    @property
+    def assets(self) -> Mapping[str, Any]:
+        """wrangler's ``assets``, empty for none."""
+        found: Mapping[str, Any] = self.project.settings.get("assets") or {}
+        return found
+
+
+def is_python(project: Project) -> bool:
+    """Whether the project's Worker is one in Python."""
+    return project.main is not None and project.main.suffix == ".py"
+
+
+def read_python_project(project: Project, *, allow_missing: bool) -> PythonProject:
+    """Check what ``project`` says; raises :class:`ProjectError` with every mistake in it, a line each."""
+    found = Diagnostics(project.config)
+    settings = project.settings
+    for key in settings:
+        if key not in _INHERITED and key not in KINDS and key not in _NAMELESS:
+            found.unknown(key, [*_INHERITED, *KINDS, *_NAMELESS])
+    wrong = {key for key, kind in _SHAPES.items() if key in settings and not _is(settings[key], kind, key, found)}
+    for key in project.not_inherited:
+        found.warning(f'"{key}" stands at the top level, but env.{project.environment} does not inherit it', key)
+    good = {key: value for key, value in settings.items() if key not in wrong}
+    if project.main is not None and not project.main.is_file():
+        found.error(f"there is no {settings['main']}", "main")
+    missing = {}
+    for kind, name in _missing(good):
+        missing[name] = kind
+        if not allow_missing:
+            found.error(
+                f"{name} is one of {kind}, which roost doesn't have: --allow-missing starts without it", kind, name
+            )
+    kv = dict(_named(good, "kv_namespaces", "id", found))
+    services = dict(_named(good, "services", "service", found))
+    crons = list(_crons(good, found))
+    flags = [str(flag) for flag in good.get("compatibility_flags", ())]
+    if "python_workers" not in flags and "compatibility_flags" not in wrong:
+        found.error('a Python Worker needs compatibility_flags = ["python_workers"]', "compatibility_flags")
+    if "assets" in good and not (project.folder / str(good["assets"].get("directory", ""))).is_dir():
+        found.error("assets.directory is no folder", "assets", "directory")
+    if found.errors:
+        raise ProjectError("\n".join([*found.errors, *found.warnings]))
+    assert project.main is not None
+    day = str(good.get("compatibility_date", date.today().isoformat()))
+    name = str(good.get("name") or project.folder.name)
+    return PythonProject(project, name, project.main, day, flags, crons, kv, services, missing, found.warnings)
+
+
+def _is(value: Any, kind: Any, key: str, found: Diagnostics) -> bool:
+    if isinstance(value, kind):
+        return True
+    found.error(f'"{key}" must be {_WORDS[kind]}, but it is {value!r}', key)
+    return False
+
+
+def _missing(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for kind, key in KINDS.items():
+        if kind in HAVE or not settings.get(kind):
+            continue
+        entries = settings[kind]
+        if key in ("producers", "bindings"):
+            entries = entries.get(key) if isinstance(entries, Mapping) else None
+            key = "binding" if key == "producers" else "name"
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if isinstance(entry, Mapping) and key in entry:
+                yield kind, str(entry[key])
+
+
+def _named(settings: Mapping[str, Any], kind: str, other: str, found: Diagnostics) -> Iterator[tuple[str, str]]:
+    """The bindings of a list, with what stands under ``other``, for KV perhaps nothing."""
+    for entry in settings.get(kind, ()):
+        name = entry.get("binding") if isinstance(entry, Mapping) else None
+        if not isinstance(name, str) or (kind == "services" and not isinstance(entry.get(other), str)):
+            found.error(f'each of {kind} needs a "binding"{" and a service" if kind == "services" else ""}', kind)
+            continue
+        for key in entry:
+            if key not in ("binding", other, "preview_id", "remote", "environment", "entrypoint", "props"):
+                found.unknown(key, ("binding", other), kind)
+        if entry.get("entrypoint"):
+            found.error(f"{name} names an entrypoint, and roost calls only a Worker's default one", kind, "entrypoint")
+        yield name, str(entry.get(other) or name)
+
+
+def _crons(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[Cron]:
+    for pattern in settings.get("triggers", {}).get("crons") or ():
+        try:
+            yield Cron.parse(str(pattern))
+        except BadCron as error:
+            found.error(str(error), "triggers", "crons")
