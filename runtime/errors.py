@@ -13,7 +13,7 @@ RuntimeFault
 ├── EngineFailed        a step raised, or the engine is closed
 ├── NoWeights           nothing on this machine answers for the model
 ├── DeviceUnavailable   the asked-for device can't be used here
-│   └── DeviceFull      what is to be loaded doesn't fit its memory
+├── DeviceFull          what is to be loaded doesn't fit a device's memory
 └── ArtifactError       weights that can't be read, built, downloaded or loaded
 """
 
@@ -83,7 +83,7 @@ class DeviceUnavailable(RuntimeFault):
     """The device that was asked for can't run here; the sentence names what is missing."""
 
 
-class DeviceFull(DeviceUnavailable):
+class DeviceFull(RuntimeFault):
     """A model doesn't fit the memory that is free; the sentence has the numbers and what to change."""
 
 

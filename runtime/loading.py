@@ -43,7 +43,7 @@ def load_decoder(
     """``artifact``'s decoder on ``device``. ``make_room`` unloads something from the GPUs, if it can.
 
     A device that was chosen automatically gives way to the CPU, with a warning. Raises :class:`DeviceUnavailable`,
-    :class:`DeviceFull` among them, and :class:`ArtifactError`.
+    :class:`DeviceFull` and :class:`ArtifactError`.
     """
     if device.kind == "cpu":
         return _on_cpu(artifact, config, threads)
@@ -58,7 +58,7 @@ def load_decoder(
             except DeviceFull:
                 if not make_room():
                     raise
-    except (DeviceUnavailable, ArtifactError) as fault:
+    except (DeviceUnavailable, DeviceFull, ArtifactError) as fault:
         if not device.automatic:
             raise
         _log.warning("%s runs on the CPU, not on %s: %s", artifact.manifest.weights, device.described, fault)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runtime.device import resolve_device
 from runtime.tasks.text_generation import Event
 from tests.worker.asking import ENDLESS, GREEDY, MODEL, SAMPLED, answer, stream
 from worker import AI, AiError, Finished, TextDelta
@@ -38,7 +39,8 @@ async def test_an_answer_is_its_text_and_its_usage(ai: AI) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + 8
 
 
-KEPT = {"prompt_tokens_details": {"cached_tokens": 32}}
+ON_CUDA = resolve_device("auto").kind == "cuda"
+KEPT = {} if ON_CUDA else {"prompt_tokens_details": {"cached_tokens": 32}}  # CUDA keeps chunks of 128 tokens
 """What asking GREEDY a second time tells: all of its 34 tokens but the last two were kept."""
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from runtime.artifacts import ArtifactStore, artifact_key
 from runtime.config import EngineConfig, SamplingParams
+from runtime.device import resolve_device
 from runtime.pool import Pool
 from runtime.stand_in import find_stand_in
 from tests.worker.asking import ENDLESS, GREEDY, MODEL, answer, idle, stats, stream
@@ -165,7 +166,7 @@ OTHER = "@hf/thebloke/zephyr-7b-beta-awq"
 @pytest.fixture
 def two_models(tmp_path: Path) -> tuple[ArtifactStore, int]:
     """A store where ``OTHER`` has weights of its own beside the stand-in, and the size of either."""
-    here, store = find_stand_in(ArtifactStore()), ArtifactStore(tmp_path)
+    here, store = find_stand_in(ArtifactStore(), resolve_device("auto")), ArtifactStore(tmp_path)
     assert here is not None
     for key in (here.folder.name, artifact_key(OTHER)):
         shutil.copytree(here.folder, store.root / "artifacts" / key, copy_function=os.link)

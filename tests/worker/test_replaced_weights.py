@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 async def pool(store: ArtifactStore) -> AsyncIterator[Pool]:
-    pool = Pool(store, stand_in=False)
+    pool = Pool(store, stand_in=False, device="cpu")  # whose weights these are
     yield pool
     await asyncio.to_thread(pool.close)
 
