@@ -14,7 +14,7 @@ from worker.isolate_process import Limits
 from worker.reloading import keep_reloading
 
 HEAD = """
-import asyncio, os, sys
+import asyncio, os, re, sys
 from workers import Response, WorkerEntrypoint
 
 met = asyncio.Event()
@@ -90,6 +90,7 @@ ENDS = {
     "os.kill(os.getpid(), 11)": ("Crash", "SIGSEGV"),
     "bytearray(1 << 30)": ("MemoryError", "bytearray(1 << 30)"),
     "while True: pass": ("TimeLimit", "while True: pass"),
+    "re.match('(a+)+$', 'a' * 40 + 'b')": ("TimeLimit", "let nothing else run"),  # holds the interpreter's lock
 }
 
 
