@@ -14,6 +14,8 @@ from worker.isolate.frames import Closed, Connection, Fault
 from worker.isolate_process import IsolateProcess, WorkerFault, WorkerSpec
 from worker.services import Services
 
+_PATIENCE = 5.0  # seconds for a process whose connection has closed to end
+
 
 class PythonWorker:
     """The Worker of ``spec``, with its bindings in ``services``."""
@@ -132,4 +134,7 @@ class PythonWorker:
             if error.told.get("fatal"):
                 isolate.retire()
             return WorkerFault(error.told)
-        return WorkerFault(await isolate.ended)
+        await asyncio.wait({isolate.ended}, timeout=_PATIENCE)
+        if not isolate.ended.done():
+            await isolate.kill({"name": "Crash", "message": "the Worker's process broke off", "traceback": ""})
+        return WorkerFault(isolate.ended.result())

@@ -26,13 +26,18 @@ def running(name: str, folder: Path) -> Iterator[httpx.Client]:
 
 def test_the_chat_has_a_page_and_streams(tmp_path: Path) -> None:
     with running("chat", tmp_path) as client:
-        assert "<title>Chat</title>" in client.get("/").text
-        answer = client.post("/chat", json={"messages": [{"role": "user", "content": "Hello"}]})
-        assert answer.headers["content-type"] == "text/event-stream"
-        assert answer.text.endswith("data: [DONE]\n\n")
-        refused = client.post("/chat", json={"messages": [{"role": "user"}]})
-        assert (refused.status_code, refused.json()["error"][:5]) == (502, "5006:")
-        assert client.get("/chat").status_code == 404
+        it_chats(client)
+
+
+def it_chats(client: httpx.Client) -> None:
+    """The page is there, an answer streams, and a mistake is told."""
+    assert "<title>Chat</title>" in client.get("/").text
+    answer = client.post("/chat", json={"messages": [{"role": "user", "content": "Hello"}]})
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.text.endswith("data: [DONE]\n\n")
+    refused = client.post("/chat", json={"messages": [{"role": "user"}]})
+    assert (refused.status_code, refused.json()["error"][:5]) == (502, "5006:")
+    assert client.get("/chat").status_code == 404
 
 
 def test_the_summariser_takes_a_long_text(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.wrangler_compat.test_examples import EXAMPLES
+from tests.wrangler_compat.test_examples import EXAMPLES, it_chats
 from tests.wrangler_compat.test_python_dev import roost_dev
 
 pytestmark = pytest.mark.weights
@@ -24,13 +24,7 @@ def running(name: str, folder: Path) -> Iterator[httpx.Client]:
 
 def test_the_python_chat_has_the_page_and_streams(tmp_path: Path) -> None:
     with running("python-chat", tmp_path) as client:
-        assert "<title>Chat</title>" in client.get("/").text
-        answer = client.post("/chat", json={"messages": [{"role": "user", "content": "Hello"}]})
-        assert answer.headers["content-type"] == "text/event-stream"
-        assert answer.text.endswith("data: [DONE]\n\n")
-        refused = client.post("/chat", json={"messages": [{"role": "user"}]})
-        assert (refused.status_code, refused.json()["error"][:5]) == (502, "5006:")
-        assert client.get("/chat").status_code == 404
+        it_chats(client)
 
 
 def test_fastapi_answers_and_keeps(tmp_path: Path) -> None:

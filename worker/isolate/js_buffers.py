@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .js_base import JsProxy, type_error
+from .js_base import JsProxy, JsType, type_error
 
 
 class JsBuffer(JsProxy):
@@ -120,52 +120,22 @@ class Uint8Array(TypedArray):
     """Bytes."""
 
 
-class Uint8ClampedArray(TypedArray):
-    """Bytes that stop at 0 and 255."""
-
-    _clamps = True
-
-
-class Int8Array(TypedArray):
-    """Signed bytes."""
-
-    _format = "b"
-
-
-class Uint16Array(TypedArray):
-    """Unsigned numbers of 2 bytes."""
-
-    _format = "H"
-
-
-class Int16Array(TypedArray):
-    """Numbers of 2 bytes."""
-
-    _format = "h"
-
-
-class Uint32Array(TypedArray):
-    """Unsigned numbers of 4 bytes."""
-
-    _format = "I"
-
-
-class Int32Array(TypedArray):
-    """Numbers of 4 bytes."""
-
-    _format = "i"
-
-
-class Float32Array(TypedArray):
-    """Floats of 4 bytes."""
-
-    _format = "f"
-
-
-class Float64Array(TypedArray):
-    """Floats of 8 bytes."""
-
-    _format = "d"
+_FORMATS = {
+    "Int8Array": "b",
+    "Uint16Array": "H",
+    "Int16Array": "h",
+    "Uint32Array": "I",
+    "Int32Array": "i",
+    "Float32Array": "f",
+    "Float64Array": "d",
+}
+ARRAYS: dict[str, Any] = {
+    "ArrayBuffer": ArrayBuffer,
+    "Uint8Array": Uint8Array,
+    "Uint8ClampedArray": JsType("Uint8ClampedArray", (TypedArray,), {"_clamps": True}),
+    **{name: JsType(name, (TypedArray,), {"_format": number}) for name, number in _FORMATS.items()},
+}
+"""The classes by their names."""
 
 
 def _cast(data: Any, number: str) -> Any:

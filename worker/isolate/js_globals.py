@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from . import js_blobs, js_buffers, js_signals, js_streams
+from . import js_blobs, js_signals, js_streams
 from .host import Host
 from .js_base import (
     COVERAGE,
@@ -28,7 +28,7 @@ from .js_base import (
     type_error,
 )
 from .js_bindings import Fetcher
-from .js_buffers import ArrayBuffer, TypedArray, Uint8Array, bytes_of
+from .js_buffers import ARRAYS, ArrayBuffer, TypedArray, Uint8Array, bytes_of
 from .js_caches import CacheStorage
 from .js_convert import to_js
 from .js_dates import Date
@@ -40,8 +40,6 @@ from .js_urls import URL, URLSearchParams
 
 _READABLE = ("ReadableStream", "WritableStream", "TransformStream", "TextDecoderStream", "TextEncoderStream")
 _STREAMS = (*_READABLE, "IdentityTransformStream", "FixedLengthStream")
-_NUMBERS = ("Int8Array", "Uint16Array", "Int16Array", "Uint32Array", "Int32Array", "Float32Array", "Float64Array")
-_BUFFERS = ("ArrayBuffer", "Uint8Array", "Uint8ClampedArray", *_NUMBERS)
 
 
 class Object(JsProxy):
@@ -198,7 +196,7 @@ class Timers:
 _NAMES: dict[str, Any] = {
     **{name: JsType(name, (JsError,), {"js_name": name}) for name in ("TypeError", "RangeError", "SyntaxError")},
     **{name: getattr(js_streams, name) for name in _STREAMS},
-    **{name: getattr(js_buffers, name) for name in _BUFFERS},
+    **ARRAYS,
     **{name: getattr(js_blobs, name) for name in ("Blob", "File", "FormData")},
     **{name: getattr(js_signals, name) for name in ("AbortController", "AbortSignal")},
     "Array": JsArray,

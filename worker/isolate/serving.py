@@ -13,7 +13,7 @@ from .faults import told
 from .frames import Closed, Connection
 from .host import javascript_value
 from .js_convert import to_js
-from .js_messages import NULL_BODY, Request
+from .js_messages import NULL_BODY, Request, Response
 from .js_streams import stream_of
 from .values import decode
 
@@ -65,7 +65,13 @@ class Serving:
             await anext(body, None)
         init = {"method": head["method"], "headers": head["headers"], "body": stream_of(body) if with_body else None}
         request = Request(head["url"], init | {"cf": to_js(head["cf"], objects=True), "redirect": "manual"})
-        response = await self._entry.fetch(request, ctx)
+        try:
+            await self._respond(connection, await self._entry.fetch(request, ctx))
+        except asyncio.CancelledError:
+            request.signal.abort_now()
+            raise
+
+    async def _respond(self, connection: Connection, response: Response) -> None:
         sent = response.sent()
         headers = list(response.headers.pairs)
         if not isinstance(sent, AsyncGenerator) and not response.headers.has("content-length"):
@@ -74,6 +80,5 @@ class Serving:
         try:
             await connection.send(answer, sent)
         finally:
-            request.signal.abort_now()
             if isinstance(sent, AsyncGenerator):
                 await sent.aclose()
