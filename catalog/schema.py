@@ -33,6 +33,11 @@ class InputSchema:
         self._variants = [_Variant(schema, variant) for variant in _variants(schema)]
         self._known = frozenset(name for variant in self._variants for name in variant.properties)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every input that one of the variants knows."""
+        return self._known
+
     def validate(self, inputs: object) -> Json:
         """A new dict: ``inputs`` without nulls and unknown names, with the matching variant's defaults.
 

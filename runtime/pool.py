@@ -15,6 +15,7 @@ from runtime.config import EngineConfig
 from runtime.device import Device, memory_share, resolve_device
 from runtime.engine import Engine, EngineStats
 from runtime.errors import ArtifactError, NoWeights, Overloaded
+from runtime.grammar import Grammars
 from runtime.session import DecoderSession
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
@@ -233,7 +234,9 @@ class Pool:
                 "this processor rounds a lone row otherwise: it runs with a companion, so that words stay the same"
             )
         engine = Engine(session, self._config)
-        task = TextGeneration(engine, tokenizer, frozenset(artifact.manifest.stop_tokens))
+        stop_tokens = frozenset(artifact.manifest.stop_tokens)
+        grammars = Grammars(tokenizer.to_json, artifact.manifest.shape.vocab, stop_tokens)
+        task = TextGeneration(engine, tokenizer, stop_tokens, grammars)
         return LoadedModel(artifact, self._device, engine, task, time.time(), time.monotonic())
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from runtime.config import Usage
 from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tool_calls import ToolCall
 from worker.errors import AiError
-from worker.streams import sse_frames
+from worker.streams import native_call, sse_frames
 
 
 class Answer:
@@ -35,18 +37,25 @@ class Answer:
         await self._events.aclose()
 
     async def result(self) -> dict[str, Any]:
-        """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation."""
-        pieces, usage = [], {}
+        """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation.
+
+        ``response`` is text, or the value where JSON was asked for; ``tool_calls`` only where there are some.
+        """
+        pieces, calls, usage, is_json = [], [], {}, False
         try:
             async for event in self._events:
                 match event:
                     case TextDelta(text):
                         pieces.append(text)
+                    case ToolCall():
+                        calls.append(native_call(event))
                     case Finished(usage=counts):
-                        usage = counts.as_dict()
+                        usage, is_json = counts.as_dict(), event.json
         finally:
             await self.aclose()
-        return {"response": "".join(pieces), "usage": usage}
+        text = "".join(pieces)
+        result = {"response": json.loads(text) if is_json else text, "usage": usage}
+        return {**result, "tool_calls": calls} if calls else result
 
     async def _told(self, events: AsyncGenerator[Event], request_id: str) -> AsyncGenerator[Event]:
         """``events``, with whatever goes wrong among them told as an :class:`AiError`."""

@@ -17,7 +17,9 @@ from runtime.errors import (
     ContextTooLong,
     DeviceUnavailable,
     EngineFailed,
+    JsonCut,
     LoraUnsupported,
+    NoGrammars,
     NoWeights,
     Overloaded,
 )
@@ -45,6 +47,10 @@ class StreamBroken(ConnectionError):
 
 class NotEmulated(NotImplementedError):
     """Something the platform has and roost hasn't (yet); the sentence names it."""
+
+
+class JsonModeUnsupported(ValueError):
+    """Output of a JSON Schema, asked of a model whose card has no JSON mode."""
 
 
 class ForeignHost(PermissionError):
@@ -90,6 +96,8 @@ CODES: dict[type[Exception], Code] = {
     BodyTooLarge: Code(3006, 413, "Ai", "Request is too large"),
     ClientLeft: Code(3008, 408, "Ai", "Request was aborted"),
     ContextTooLong: Code(5021, 413, "Ai"),
+    JsonCut: Code(5024, 400, "Ai", "JSON Mode couldn't be met: {fault}"),
+    JsonModeUnsupported: Code(5025, 400, "Ai", "This model doesn't support JSON Schema."),
     Overloaded: Code(3040, 429, "Ai", "Capacity temporarily exceeded, please try again."),
     Unauthorized: Code(10000, 401, "Ai", "Authentication error"),
     ForeignHost: Code(9109, 403, "Ai"),
@@ -104,6 +112,7 @@ CODES: dict[type[Exception], Code] = {
     EngineFailed: Code(5905, 500, "roost"),
     NoRoost: Code(5906, 503, "roost"),
     StreamBroken: Code(5907, 502, "roost"),
+    NoGrammars: Code(5910, 501, "roost"),
 }
 _UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.config import Usage
 from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tool_calls import ToolCall
 from worker.errors import AiError, StreamBroken
 
 CONTENT_TYPE = "text/event-stream"
@@ -30,8 +31,10 @@ async def sse_frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
     try:
         async for event in events:
             match event:
-                case TextDelta(text):
+                case TextDelta(text) if text:
                     yield sse_frame({"response": text})
+                case ToolCall():
+                    yield sse_frame({"response": "", "tool_calls": [native_call(event)]})
                 case Finished(usage=usage):
                     yield sse_frame({"response": "", "usage": usage.as_dict()})
         yield sse_frame(_DONE)
@@ -39,6 +42,16 @@ async def sse_frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
         error = AiError.of(fault)
         _log.warning("a stream broke off: %s", error)
         yield sse_frame(error.to_dict())
+
+
+def native_call(call: ToolCall) -> dict[str, Any]:
+    """A tool call as the platform's native results have it: the arguments an object, no id."""
+    return {"name": call.name, "arguments": json.loads(call.arguments)}
+
+
+def parse_call(call: Any) -> ToolCall:
+    """The call that :func:`native_call` wrote."""
+    return ToolCall(str(call["name"]), json.dumps(call["arguments"], ensure_ascii=False))
 
 
 async def parse_frames(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
@@ -62,6 +75,7 @@ def _events_in(data: str) -> list[Event]:
         if frame.get("errors"):
             raise AiError.from_dict(frame)
         events: list[Event] = [TextDelta(frame["response"])] if frame.get("response") else []
+        events += map(parse_call, frame.get("tool_calls", ()))
         if usage := frame.get("usage"):
             events.append(Finished(None, Usage.from_dict(usage)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

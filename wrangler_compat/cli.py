@@ -80,7 +80,8 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
         click.echo(f"{answer.served_by}\n", err=True)
         if not answer.streaming:
             result = await answer.result()
-            click.echo(json.dumps(result, ensure_ascii=False, indent=2) if as_json else result["response"])
+            shown = result if as_json else result["response"]
+            click.echo(shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=2))
             return
         async for event in answer:
             if isinstance(event, TextDelta):
@@ -109,6 +110,12 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 )
 @click.option("--tls", is_flag=True, help="Also serve TLS on 127.0.0.1:443, for roost env --no-preload.")
 @_deterministic
+@click.option(
+    "--json-everywhere",
+    is_flag=True,
+    envvar="ROOST_JSON_EVERYWHERE",
+    help="Take JSON Schemas for models whose cards have no JSON mode, too.",
+)
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:

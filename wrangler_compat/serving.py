@@ -55,6 +55,7 @@ class ServeOptions:
     keep_alive: float = 300.0
     memory: float | None = None
     deterministic: bool = True
+    json_everywhere: bool = False
     debug: bool = False
     tls: bool = False
     quiet: bool = False
@@ -91,7 +92,8 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
-    app = create_app(AI(catalog=catalog, pool=pool), hosts=hosts, token=options.token)
+    ai = AI(catalog=catalog, pool=pool, json_everywhere=options.json_everywhere)
+    app = create_app(ai, hosts=hosts, token=options.token)
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
             await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, options.device), tls)

@@ -17,11 +17,22 @@ from runtime.errors import (
     ContextTooLong,
     DeviceUnavailable,
     EngineFailed,
+    JsonCut,
     LoraUnsupported,
+    NoGrammars,
     NoWeights,
     Overloaded,
 )
-from worker.errors import CODES, AiError, BadBody, BodyTooLarge, ClientLeft, NotEmulated, Unauthorized
+from worker.errors import (
+    CODES,
+    AiError,
+    BadBody,
+    BodyTooLarge,
+    ClientLeft,
+    JsonModeUnsupported,
+    NotEmulated,
+    Unauthorized,
+)
 
 ROOT = Path(worker.errors.__file__).parents[1]
 SOURCES = sorted(
@@ -54,6 +65,9 @@ ROWS: list[tuple[Exception, int, int, str]] = [
         "Ai: The estimated number of input and maximum output tokens (5000)"
         " exceeded this model context window limit (4096).",
     ),
+    (JsonCut("cut"), 5024, 400, "Ai: JSON Mode couldn't be met: cut"),
+    (JsonModeUnsupported(), 5025, 400, "Ai: This model doesn't support JSON Schema."),
+    (NoGrammars("pip install"), 5910, 501, "roost: pip install"),
     (Overloaded("full"), 3040, 429, "Ai: Capacity temporarily exceeded, please try again."),
     (Unauthorized("no token"), 10000, 401, "Ai: Authentication error"),
     (NoWeights("type roost pull m"), 5901, 503, "roost: type roost pull m"),

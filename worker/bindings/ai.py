@@ -18,9 +18,11 @@ from runtime.config import EngineConfig, TokenLimits
 from runtime.errors import LoraUnsupported
 from runtime.pool import LoadedModel, Pool
 from runtime.tasks import TASKS
-from runtime.tasks.text_generation import Event, read_inputs
+from runtime.tasks.generation_inputs import read_inputs
+from runtime.tasks.text_generation import Event
 from worker.answer import AIStream, Answer
 from worker.errors import AiError, NotEmulated, new_request_id
+from worker.features import plain_messages, with_features
 from worker.remote import RemoteAI
 from worker.search import read_query
 
@@ -33,6 +35,7 @@ class AI:
     ``catalog`` and ``pool`` default to the shipped cards and the weights in the user's cache. ``stand_in``: whether
     the stand-in may answer for models without weights of their own. ``device``: auto, cpu, cuda or cuda:N.
     ``deterministic``: a seed gives the same text whatever else runs; without it repetitive text comes faster.
+    ``json_everywhere``: JSON Schemas are taken for models whose cards have no JSON mode, too.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class AI:
         stand_in: bool = True,
         device: str = "auto",
         deterministic: bool = True,
+        json_everywhere: bool = False,
     ) -> None:
         self.last_request_id: str | None = None
         self._remote = RemoteAI(url, token) if url else None
@@ -53,6 +57,7 @@ class AI:
         self._stand_in = stand_in
         self._device = device
         self._deterministic = deterministic
+        self._json_everywhere = json_everywhere
 
     async def run(
         self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
@@ -65,10 +70,17 @@ class AI:
         answer = await self.generate(model, inputs, options)
         return AIStream(answer) if answer.streaming else await answer.result()
 
-    async def generate(self, model: str, inputs: object, options: Mapping[str, Any] | None = None) -> Answer:
+    async def generate(
+        self,
+        model: str,
+        inputs: object,
+        options: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> Answer:
         """The answer as typed events; returns once the first is there, so that faults before it are raised.
 
-        ``inputs`` come from outside and may be anything; the card says what they should be.
+        ``inputs`` come from outside and may be anything; the card says what they should be. ``extras`` are inputs that
+        a door promises whatever the card says, in process alone.
         """
         self.last_request_id = request_id = new_request_id()
         model = str(model)
@@ -77,7 +89,7 @@ class AI:
                 answer = await self._remote.generate(model, inputs, options)
                 self.last_request_id = answer.request_id
                 return answer
-            return await self._generate_here(model, inputs, request_id)
+            return await self._generate_here(model, inputs, extras, request_id)
         except Exception as fault:
             error = AiError.of(fault, request_id)
             self.last_request_id = error.request_id
@@ -85,11 +97,15 @@ class AI:
                 _log.exception("request %s failed", request_id)
             raise error from fault
 
-    async def _generate_here(self, model: str, inputs: object, request_id: str) -> Answer:
+    async def _generate_here(
+        self, model: str, inputs: object, extras: Mapping[str, Any] | None, request_id: str
+    ) -> Answer:
         card = self.catalog[model]
+        inputs = plain_messages(inputs)
         checked = card.validate_inputs(inputs)
         _refuse_what_cannot_run(card, checked)
-        request = read_inputs(checked)
+        wanted = with_features(card, inputs, checked, extras, json_everywhere=self._json_everywhere)
+        request = read_inputs(wanted)
         loaded = await self.pool.get(model)
         limits = TokenLimits(card.limits.max_input_length, card.limits.max_total_tokens)
         events = await _started(loaded.task.generate(request, limits))
