@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from runtime.config import Usage
@@ -13,7 +13,8 @@ from runtime.tool_calls import ToolCall
 from worker.errors import AiError, StreamBroken
 
 CONTENT_TYPE = "text/event-stream"
-_DONE = "[DONE]"
+DONE = "[DONE]"
+"""The last frame of a stream that came to its end."""
 _log = logging.getLogger(__name__)
 
 
@@ -24,24 +25,37 @@ def sse_frame(data: dict[str, Any] | str) -> bytes:
 
 
 async def sse_frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    """The platform's native stream: a frame per piece of text, the usage in the last one, then ``[DONE]``.
+    """The platform's native stream: a frame per piece of text, the usage in the last one, then ``[DONE]``."""
+    async for frame in framed(_native(events), AiError.to_dict):
+        yield frame
+
+
+async def framed(
+    bodies: AsyncIterator[dict[str, Any] | str], refuse: Callable[[AiError], dict[str, Any]]
+) -> AsyncIterator[bytes]:
+    """``bodies`` as frames.
 
     A fault in mid-stream becomes a frame with the error, and no ``[DONE]``: clients take that for a cut stream.
     """
     try:
-        async for event in events:
-            match event:
-                case TextDelta(text) if text:
-                    yield sse_frame({"response": text})
-                case ToolCall():
-                    yield sse_frame({"response": "", "tool_calls": [native_call(event)]})
-                case Finished(usage=usage):
-                    yield sse_frame({"response": "", "usage": usage.as_dict()})
-        yield sse_frame(_DONE)
+        async for body in bodies:
+            yield sse_frame(body)
     except Exception as fault:
         error = AiError.of(fault)
         _log.warning("a stream broke off: %s", error)
-        yield sse_frame(error.to_dict())
+        yield sse_frame(refuse(error))
+
+
+async def _native(events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any] | str]:
+    async for event in events:
+        match event:
+            case TextDelta(text) if text:
+                yield {"response": text}
+            case ToolCall():
+                yield {"response": "", "tool_calls": [native_call(event)]}
+            case Finished(usage=usage):
+                yield {"response": "", "usage": usage.as_dict()}
+    yield DONE
 
 
 def native_call(call: ToolCall) -> dict[str, Any]:
@@ -62,7 +76,7 @@ async def parse_frames(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
     async for line in lines:
         if not line.startswith("data: "):
             continue
-        if (data := line.removeprefix("data: ")) == _DONE:
+        if (data := line.removeprefix("data: ")) == DONE:
             return
         for event in _events_in(data):
             yield event

@@ -66,6 +66,11 @@ def success_envelope(result: Any) -> dict[str, Any]:
 
 
 def failure_response(error: AiError) -> JSONResponse:
-    """The envelope of a refusal by the AI service; its ``result`` is an empty object."""
-    body = {"errors": [{"message": error.message, "code": error.code}], "success": False, "result": {}, "messages": []}
-    return JSONResponse(body, status_code=error.status, headers={"cf-ai-req-id": error.request_id})
+    """A refusal by the AI service."""
+    return JSONResponse(failure_envelope(error), status_code=error.status, headers={"cf-ai-req-id": error.request_id})
+
+
+def failure_envelope(error: AiError) -> dict[str, Any]:
+    """The envelope of such a refusal; its ``result`` is an empty object."""
+    told = {"message": error.message, "code": error.code}
+    return {"errors": [told], "success": False, "result": {}, "messages": []}
