@@ -114,7 +114,8 @@ CODES: dict[type[Exception], Code] = {
     StreamBroken: Code(5907, 502, "roost"),
     NoGrammars: Code(5910, 501, "roost"),
 }
-_UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
+UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
+"""The row of whatever has none."""
 
 
 class AiError(Exception):
@@ -141,7 +142,7 @@ class AiError(Exception):
     @property
     def foreseen(self) -> bool:
         """Whether the table has a row for it; otherwise it is a defect of roost."""
-        return self.code != _UNFORESEEN.internal
+        return self.code != UNFORESEEN.internal
 
     def to_edge_envelope(self) -> dict[str, Any]:
         """The envelope of a refusal that never reached the AI service: no lead, no request id."""
@@ -175,7 +176,7 @@ class AiError(Exception):
         """``fault`` by its row in the table; an :class:`AiError` passes as it is."""
         if isinstance(fault, AiError):
             return fault
-        row = next((CODES[kind] for kind in type(fault).__mro__ if kind in CODES), _UNFORESEEN)
+        row = next((CODES[kind] for kind in type(fault).__mro__ if kind in CODES), UNFORESEEN)
         described = (row.text or "{fault}").format(fault=fault)
         return cls(row.internal, row.status, described, lead=row.lead, request_id=request_id)
 

@@ -212,7 +212,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 @one_line_errors
 def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
     """List the models, with the filters of `wrangler ai models list`."""
-    serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
+    serving.show_models(Query(search=search, include_deprecated=True, per_page=10_000, **filters), as_json=as_json)
 
 
 @models.command()
@@ -221,7 +221,7 @@ def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
 @one_line_errors
 def search(search: str, as_json: bool, **filters: Any) -> None:
     """List the models whose name or description has SEARCH in it."""
-    serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
+    serving.show_models(Query(search=search, include_deprecated=True, per_page=10_000, **filters), as_json=as_json)
 
 
 @models.command()

@@ -26,6 +26,8 @@ def rest_door() -> list[Route]:
         Route(f"{_PREFIX}/run/{{model:path}}", _run, methods=["POST"]),
         Route(f"{_PREFIX}/models/search", _search, methods=["GET"]),
         Route(f"{_PREFIX}/models/schema", _schema, methods=["GET"]),
+        Route(f"{_PREFIX}/tasks/search", _tasks, methods=["GET"]),
+        Route(f"{_PREFIX}/authors/search", _authors, methods=["GET"]),
     ]
 
 
@@ -54,6 +56,17 @@ async def _schema(request: Request) -> Response:
     except LookupError as fault:
         return failure_response(AiError.of(fault))
     return _listing(success_envelope({"input": card.input_schema or {}, "output": card.output_schema or {}}))
+
+
+async def _tasks(request: Request) -> Response:
+    ai: AI = request.app.state.ai
+    tasks = {card.task.name: card.task.model_dump() for card in ai.catalog}
+    return _listing(success_envelope([tasks[name] for name in sorted(tasks)]))
+
+
+async def _authors(request: Request) -> Response:
+    ai: AI = request.app.state.ai
+    return _listing(success_envelope([{"name": author} for author in sorted({card.author for card in ai.catalog})]))
 
 
 def _listing(body: dict[str, Any]) -> JSONResponse:
