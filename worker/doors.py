@@ -48,7 +48,7 @@ class NativeForm(NamedTuple):
 
     def frames(self, answer: Answer) -> AsyncIterator[bytes]:
         """The native stream."""
-        return sse_frames(aiter(answer))
+        return sse_frames(aiter(answer), lambda: answer.neurons)
 
 
 async def answer_request(

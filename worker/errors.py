@@ -22,6 +22,7 @@ from runtime.errors import (
     NoGrammars,
     NoWeights,
     Overloaded,
+    Refused,
 )
 
 
@@ -43,6 +44,22 @@ class NoRoost(ConnectionError):
 
 class StreamBroken(ConnectionError):
     """A stream that ended before its end."""
+
+
+class NoRecording(LookupError):
+    """A request that ``--replay`` has no recording of; the sentence shows the nearest."""
+
+
+class BadRecording(Refused):
+    """A folder or file of recordings that can't be read."""
+
+
+class OutOfNeurons(RuntimeError):
+    """The account's daily neurons are used up: on the platform, or on purpose with ``--fault``."""
+
+
+class TimedOut(TimeoutError):
+    """A request that took too long: on the platform, or on purpose with ``--fault``."""
 
 
 class NotEmulated(NotImplementedError):
@@ -94,6 +111,8 @@ CODES: dict[type[Exception], Code] = {
     UnknownModel: Code(5007, 400, "No such model"),
     LoraUnsupported: Code(5005, 405, "Ai"),
     BodyTooLarge: Code(3006, 413, "Ai", "Request is too large"),
+    TimedOut: Code(3007, 408, "Ai", "Request timeout"),
+    OutOfNeurons: Code(3036, 429, "Ai", "You have used up your daily free allocation of 10,000 neurons."),
     ClientLeft: Code(3008, 408, "Ai", "Request was aborted"),
     ContextTooLong: Code(5021, 413, "Ai"),
     JsonCut: Code(5024, 400, "Ai", "JSON Mode couldn't be met: {fault}"),
@@ -113,6 +132,8 @@ CODES: dict[type[Exception], Code] = {
     NoRoost: Code(5906, 503, "roost"),
     StreamBroken: Code(5907, 502, "roost"),
     NoGrammars: Code(5910, 501, "roost"),
+    NoRecording: Code(5911, 404, "roost"),
+    BadRecording: Code(5912, 500, "roost"),
 }
 UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
 """The row of whatever has none."""
@@ -172,6 +193,14 @@ class AiError(Exception):
             raise ValueError("not an error of roost's") from error
 
     @classmethod
+    def injected(cls, code: int, request_id: str) -> AiError:
+        """The error of a code in the table, on purpose; ``LookupError`` for one that isn't there."""
+        if (row := row_of(code)) is None:
+            raise LookupError(code)
+        described = (row.text or "{fault}").format(fault="made on purpose, by --fault")
+        return cls(row.internal, row.status, described, lead=row.lead, request_id=request_id)
+
+    @classmethod
     def of(cls, fault: Exception, request_id: str = "") -> AiError:
         """``fault`` by its row in the table; an :class:`AiError` passes as it is."""
         if isinstance(fault, AiError):
@@ -179,6 +208,11 @@ class AiError(Exception):
         row = next((CODES[kind] for kind in type(fault).__mro__ if kind in CODES), UNFORESEEN)
         described = (row.text or "{fault}").format(fault=fault)
         return cls(row.internal, row.status, described, lead=row.lead, request_id=request_id)
+
+
+def row_of(code: int) -> Code | None:
+    """The table's first row of a code."""
+    return next((row for row in CODES.values() if row.internal == code), None)
 
 
 def new_request_id() -> str:

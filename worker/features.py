@@ -27,7 +27,7 @@ def plain_messages(inputs: object) -> object:
 
 
 def with_features(
-    card: ModelCard, inputs: object, checked: dict[str, Any], extras: Mapping[str, Any] | None, *, json_everywhere: bool
+    card: ModelCard, inputs: object, checked: dict[str, Any], extras: Mapping[str, Any], *, json_everywhere: bool
 ) -> dict[str, Any]:
     """``checked`` with the features that ``inputs`` ask for, and ``extras``, which a door stands for.
 
@@ -37,7 +37,7 @@ def with_features(
     wanted = {name: given[name] for name in _FEATURES if given.get(name) is not None}
     if not json_everywhere and not has_json_mode(card) and _wants_schema(wanted):
         raise JsonModeUnsupported
-    return {**checked, **wanted, **(extras or {})}
+    return {**checked, **wanted, **extras}
 
 
 def has_json_mode(card: ModelCard) -> bool:

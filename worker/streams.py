@@ -24,9 +24,14 @@ def sse_frame(data: dict[str, Any] | str) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
-async def sse_frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    """The platform's native stream: a frame per piece of text, the usage in the last one, then ``[DONE]``."""
-    async for frame in framed(_native(events), AiError.to_dict):
+async def sse_frames(
+    events: AsyncIterator[Event], neurons: Callable[[], float | None] = lambda: None
+) -> AsyncIterator[bytes]:
+    """The platform's native stream: a frame per piece of text, the usage in the last one, then ``[DONE]``.
+
+    ``neurons``: what the answer would have cost, asked at its end.
+    """
+    async for frame in framed(_native(events, neurons), AiError.to_dict):
         yield frame
 
 
@@ -46,7 +51,9 @@ async def framed(
         yield sse_frame(refuse(error))
 
 
-async def _native(events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any] | str]:
+async def _native(
+    events: AsyncIterator[Event], neurons: Callable[[], float | None]
+) -> AsyncIterator[dict[str, Any] | str]:
     async for event in events:
         match event:
             case TextDelta(text) if text:
@@ -54,7 +61,9 @@ async def _native(events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any] 
             case ToolCall():
                 yield {"response": "", "tool_calls": [native_call(event)]}
             case Finished(usage=usage):
-                yield {"response": "", "usage": usage.as_dict()}
+                cost = neurons()
+                told = {} if cost is None else {"neurons": round(cost, 4)}
+                yield {"response": "", "usage": {**usage.as_dict(), **told}}
     yield DONE
 
 

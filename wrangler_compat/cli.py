@@ -14,7 +14,7 @@ from catalog import Catalog, Query
 from runtime.artifacts import ArtifactStore
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
-from wrangler_compat import dev_commands, serving
+from wrangler_compat import dev_commands, serving, usage_commands
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -116,6 +116,12 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
     envvar="ROOST_JSON_EVERYWHERE",
     help="Take JSON Schemas for models whose cards have no JSON mode, too.",
 )
+@click.option("--record", type=click.Path(path_type=Path), metavar="DIR", help="Write requests and replies to files.")
+@click.option(
+    "--replay", type=click.Path(path_type=Path), metavar="DIR", help="Answer from such files, without weights."
+)
+@click.option("--fault", multiple=True, help="Errors on purpose: CODE:0.1, slow:2s, cut:0.05. May be repeated.")
+@click.option("--fault-seed", default=0, show_default=True, help="The same seed, the same faults.")
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:
@@ -159,6 +165,7 @@ def pull(**options: Any) -> None:
 
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
+main.add_command(usage_commands.usage)
 
 
 @main.command()

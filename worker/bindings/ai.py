@@ -9,7 +9,8 @@ import asyncio
 import atexit
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from catalog import Catalog, ModelCard, Page
@@ -21,8 +22,10 @@ from runtime.tasks import TASKS
 from runtime.tasks.generation_inputs import read_inputs
 from runtime.tasks.text_generation import Event
 from worker.answer import AIStream, Answer
+from worker.call import Call, Interposer, through
 from worker.errors import AiError, NotEmulated, new_request_id
 from worker.features import plain_messages, with_features
+from worker.ledger import Ledger
 from worker.remote import RemoteAI
 from worker.search import read_query
 
@@ -35,7 +38,8 @@ class AI:
     ``catalog`` and ``pool`` default to the shipped cards and the weights in the user's cache. ``stand_in``: whether
     the stand-in may answer for models without weights of their own. ``device``: auto, cpu, cuda or cuda:N.
     ``deterministic``: a seed gives the same text whatever else runs; without it repetitive text comes faster.
-    ``json_everywhere``: JSON Schemas are taken for models whose cards have no JSON mode, too.
+    ``json_everywhere``: JSON Schemas are taken for models whose cards have no JSON mode, too. ``interposers``: who
+    stands before the engine, such as a recorder.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class AI:
         device: str = "auto",
         deterministic: bool = True,
         json_everywhere: bool = False,
+        interposers: Sequence[Interposer] = (),
     ) -> None:
         self.last_request_id: str | None = None
         self._remote = RemoteAI(url, token) if url else None
@@ -58,6 +63,8 @@ class AI:
         self._device = device
         self._deterministic = deterministic
         self._json_everywhere = json_everywhere
+        self._answer = through(tuple(interposers), self._generate_here)
+        self.ledger = Ledger()
 
     async def run(
         self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
@@ -89,7 +96,7 @@ class AI:
                 answer = await self._remote.generate(model, inputs, options)
                 self.last_request_id = answer.request_id
                 return answer
-            return await self._generate_here(model, inputs, extras, request_id)
+            return await self._answer(Call(model, inputs, extras or {}, request_id))
         except Exception as fault:
             error = AiError.of(fault, request_id)
             self.last_request_id = error.request_id
@@ -97,23 +104,22 @@ class AI:
                 _log.exception("request %s failed", request_id)
             raise error from fault
 
-    async def _generate_here(
-        self, model: str, inputs: object, extras: Mapping[str, Any] | None, request_id: str
-    ) -> Answer:
-        card = self.catalog[model]
-        inputs = plain_messages(inputs)
+    async def _generate_here(self, call: Call) -> Answer:
+        card = self.catalog[call.model]
+        inputs = plain_messages(call.inputs)
         checked = card.validate_inputs(inputs)
         _refuse_what_cannot_run(card, checked)
-        wanted = with_features(card, inputs, checked, extras, json_everywhere=self._json_everywhere)
+        wanted = with_features(card, inputs, checked, call.extras, json_everywhere=self._json_everywhere)
         request = read_inputs(wanted)
-        loaded = await self.pool.get(model)
+        loaded = await self.pool.get(call.model)
         limits = TokenLimits(card.limits.max_input_length, card.limits.max_total_tokens)
         events = await _started(loaded.task.generate(request, limits))
         return Answer(
             events,
             streaming=checked.get("stream") is True,
-            request_id=request_id,
-            served_by=loaded.served_by(model),
+            request_id=call.request_id,
+            served_by=loaded.served_by(call.model),
+            meter=partial(self.ledger.note, card),
         )
 
     async def models(self, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
