@@ -33,6 +33,7 @@ class Query:
     author: str | None = None
     source: int | None = None
     hide_experimental: bool = False
+    include_deprecated: bool = False
     page: int = 1
     per_page: int = 50
 
@@ -45,6 +46,7 @@ class Query:
             and (self.author is None or self.author.casefold() == card.author.casefold())
             and (self.source is None or self.source == card.source)
             and not (self.hide_experimental and card.beta)
+            and (self.include_deprecated or not card.deprecated)
         )
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -20,11 +20,17 @@ from runtime.errors import ArtifactError, BadParameter
 
 
 class ChatTemplate:
-    """One compiled template and the special tokens it may name (``bos_token``, ``eos_token``)."""
+    """One compiled template and the special tokens it may name (``bos_token``, ``eos_token``).
+
+    ``takes_tools``: whether it has a place for tools.
+    """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        environment = _environment()
+        self.source = source
         try:
-            self._template = _environment().from_string(source)
+            self._template = environment.from_string(source)
+            self.takes_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise ArtifactError(f"the chat template doesn't compile: {error}") from error
         self._special_tokens = dict(special_tokens)

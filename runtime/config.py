@@ -134,8 +134,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call. ``parameters``: the JSON Schema of its arguments, an object's."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationInputs:
-    """A text-generation request after validation: a prompt or messages, and how to answer it."""
+    """A text-generation request after validation: a prompt or messages, and how to answer it.
+
+    ``schema``: the JSON Schema that the answer must be of. ``tools``: what it may call in place of words, and must if
+    ``must_call``.
+    """
 
     max_tokens: int
     sampling: SamplingParams
@@ -143,3 +156,6 @@ class GenerationInputs:
     messages: tuple[dict[str, object], ...] = field(default=())
     raw: bool = False
     stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    must_call: bool = False

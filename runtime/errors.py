@@ -10,6 +10,8 @@ RuntimeFault
 │   ├── FinetuneIncomplete
 │   └── FinetuneTaken
 ├── Overloaded          the waiting queue is full; the same request may pass later
+├── JsonCut             the answer's limit fell inside the JSON that was promised
+├── NoGrammars          the library that constrains decoding isn't installed
 ├── EngineFailed        a step raised, or the engine is closed
 ├── NoWeights           nothing on this machine answers for the model
 ├── DeviceUnavailable   the asked-for device can't be used here
@@ -69,6 +71,14 @@ class FinetuneTaken(Refused):
 
 class Overloaded(RuntimeFault):
     """The engine's waiting queue is full."""
+
+
+class JsonCut(RuntimeFault):
+    """An answer that reached its limit inside the JSON, or the tool call, that it had to be."""
+
+
+class NoGrammars(RuntimeFault):
+    """The library that constrains decoding isn't installed."""
 
 
 class EngineFailed(RuntimeFault):

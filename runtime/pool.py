@@ -21,6 +21,7 @@ from runtime.config import EngineConfig
 from runtime.device import Device, resolve_device
 from runtime.engine import Engine, EngineStats
 from runtime.errors import ArtifactError, NoWeights, Overloaded
+from runtime.grammar import Grammars
 from runtime.loading import load_decoder, weights_budget
 from runtime.stand_in import WEIGHTS, find_stand_in
 from runtime.tasks import TextGeneration
@@ -266,9 +267,12 @@ class Pool:
         if manifest.task != TEXT_GENERATION:
             raise ArtifactError(f"{manifest.weights} is here for {manifest.task}, which roost can't run yet")
         tokenizer = artifact.tokenizer()
+        assert manifest.vocab is not None  # a decoder has one
         ready = load_decoder(artifact, self.device, self._config, self._threads, self._unload_from_gpu)
         engine = Engine(ready.session, ready.config)
-        task = TextGeneration(engine, tokenizer, frozenset(manifest.stop_tokens))
+        stop_tokens = frozenset(manifest.stop_tokens)
+        grammars = Grammars(tokenizer.to_json, manifest.vocab, stop_tokens)
+        task = TextGeneration(engine, tokenizer, stop_tokens, grammars)
         return LoadedModel(artifact, ready.device, engine, task, time.time(), time.monotonic(), ready.same_words)
 
     def _unload_from_gpu(self) -> bool:

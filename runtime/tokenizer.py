@@ -56,6 +56,26 @@ class ChatTokenizer:
         """The text of ``tokens``; special tokens are left out."""
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, if it has one."""
+        return self._template
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are, added ones included."""
+        return self._tokenizer.get_vocab_size()
+
+    def to_json(self) -> str:
+        """The tokenizer as ``tokenizer.json`` has it."""
+        return self._tokenizer.to_str()
+
+    def token_text(self, token: int) -> str:
+        """What one token reads as amid a text; a special token by its name, a part of a character as U+FFFD."""
+        before = self._tokenizer.encode("a", add_special_tokens=False).ids
+        text = self.decode([*before, token])[len(self.decode(before)) :]
+        return text or self._tokenizer.id_to_token(token) or ""
+
     def detokenizer(self) -> Detokenizer:
         """A new stream of text."""
         return Detokenizer(self)

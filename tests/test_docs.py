@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from catalog import Catalog
 from runtime.artifacts import ArtifactStore
 from runtime.pool import Pool
+from tests.make_error_page import PAGE, error_page
 from worker import AI
 from wrangler_compat.app import create_app
 from wrangler_compat.cli import main
@@ -64,6 +65,10 @@ def test_links_between_documents_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
         assert [link for link in links if not (page.parent / link).exists()] == [], page.name
+
+
+def test_the_page_of_errors_is_the_table() -> None:
+    assert PAGE.read_text(encoding="utf-8") == error_page()
 
 
 def test_the_changelog_knows_this_version() -> None:

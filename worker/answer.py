@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, TypeAlias
 
 from runtime.config import Usage
 from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tool_calls import ToolCall
 from worker.errors import AiError
-from worker.streams import sse_frames
+from worker.streams import native_call, sse_frames
+
+Meter: TypeAlias = Callable[[Usage], float | None]
 
 
 class Answer:
     """The typed events of one request. ``streaming``: whether the caller asked for a stream.
 
-    Whoever stops iterating, or calls :meth:`aclose`, stops the computation.
+    ``meter`` hears the usage at the end, and says what it would have cost in neurons. Whoever stops iterating, or calls
+    :meth:`aclose`, stops the computation.
     """
 
     def __init__(
-        self, events: AsyncGenerator[Event], *, streaming: bool, request_id: str, served_by: ServedBy | None
+        self,
+        events: AsyncGenerator[Event],
+        *,
+        streaming: bool,
+        request_id: str,
+        served_by: ServedBy | None,
+        meter: Meter | None = None,
     ) -> None:
         self._events = self._told(events, request_id)
+        self._meter = meter
         self.usage: Usage | None = None  # known once the answer has ended
+        self.neurons: float | None = None  # known then too, where there is a price
         self.streaming = streaming
         self.request_id = request_id
         self.served_by = served_by
@@ -35,18 +48,35 @@ class Answer:
         await self._events.aclose()
 
     async def result(self) -> dict[str, Any]:
-        """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation."""
-        pieces, usage = [], {}
+        """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation.
+
+        ``response`` is text, or the value where JSON was asked for; ``tool_calls`` only where there are some.
+        """
+        pieces, calls, usage, is_json = [], [], {}, False
         try:
             async for event in self._events:
                 match event:
                     case TextDelta(text):
                         pieces.append(text)
+                    case ToolCall():
+                        calls.append(native_call(event))
                     case Finished(usage=counts):
-                        usage = counts.as_dict()
+                        usage, is_json = counts.as_dict(), event.json
         finally:
             await self.aclose()
-        return {"response": "".join(pieces), "usage": usage}
+        text = "".join(pieces)
+        result = {"response": json.loads(text) if is_json else text, "usage": usage}
+        return {**result, "tool_calls": calls} if calls else result
+
+    def with_events(self, events: AsyncGenerator[Event]) -> Answer:
+        """This answer with ``events``, which are made from its own, in their place."""
+        return Answer(
+            events,
+            streaming=self.streaming,
+            request_id=self.request_id,
+            served_by=self.served_by,
+            meter=lambda _: self.neurons,  # it has heard of the usage by itself
+        )
 
     async def _told(self, events: AsyncGenerator[Event], request_id: str) -> AsyncGenerator[Event]:
         """``events``, with whatever goes wrong among them told as an :class:`AiError`."""
@@ -54,6 +84,7 @@ class Answer:
             async for event in events:
                 if isinstance(event, Finished):
                     self.usage = event.usage
+                    self.neurons = self._meter(event.usage) if self._meter else None
                 yield event
         except Exception as fault:
             raise AiError.of(fault, request_id) from fault
@@ -62,8 +93,13 @@ class Answer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every door says beside the answer; ``x-roost-stand-in`` only where the weights aren't the model's."""
+        """What every door says beside the answer; ``x-roost-stand-in`` only where the weights aren't the model's.
+
+        ``cf-ai-neurons`` only once it has ended: a stream tells its neurons in the usage.
+        """
         headers = {"cf-ai-req-id": self.request_id}
+        if self.neurons is not None:
+            headers["cf-ai-neurons"] = str(round(self.neurons, 4))
         if self.served_by is not None:
             headers["x-roost-weights"] = f"{self.served_by.weights} {self.served_by.precision}"
             headers["x-roost-device"] = self.served_by.device
@@ -80,7 +116,7 @@ class AIStream:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._frames = sse_frames(aiter(answer))
+        self._frames = sse_frames(aiter(answer), lambda: answer.neurons)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._frames

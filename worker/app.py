@@ -38,6 +38,7 @@ def create_host(
     local = [
         Route("/cdn-cgi/local/health", _health, methods=["GET"]),
         Route("/cdn-cgi/local/ps", _ps, methods=["GET"]),
+        Route("/cdn-cgi/local/usage", _usage, methods=["GET"]),
     ]
     app = Starlette(
         routes=[*local, *doors],
@@ -98,6 +99,12 @@ async def _ps(request: Request) -> Response:
             }
         )
     return JSONResponse({"loaded": rows})
+
+
+async def _usage(request: Request) -> Response:
+    """What was asked of each model since the start."""
+    ai: AI = request.app.state.ai
+    return JSONResponse({"models": ai.ledger.as_rows()})
 
 
 class _Edge:

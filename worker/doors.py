@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -16,35 +16,78 @@ from worker.streams import CONTENT_TYPE, sse_frames
 
 Asked: TypeAlias = tuple[str, object, Mapping[str, Any] | None]
 """A model's name, its inputs as they came, and the options."""
+Refuse: TypeAlias = Callable[[AiError], Response]
+
+
+class Form(Protocol):
+    """How a door renders an answer."""
+
+    async def whole(self, answer: Answer) -> Any:
+        """The JSON value of the whole answer."""
+
+    def frames(self, answer: Answer) -> AsyncIterator[bytes]:
+        """The answer as server-sent events."""
+
+
+class Question(NamedTuple):
+    """A request as a door reads it. ``extras``: see :meth:`AI.generate`."""
+
+    asked: Asked
+    form: Form
+    extras: Mapping[str, Any] | None = None
+
+
+class NativeForm(NamedTuple):
+    """The platform's own form; ``render`` puts the result into an envelope, or doesn't."""
+
+    render: Callable[[dict[str, Any]], Any]
+
+    async def whole(self, answer: Answer) -> Any:
+        """The result, rendered."""
+        return self.render(await answer.result())
+
+    def frames(self, answer: Answer) -> AsyncIterator[bytes]:
+        """The native stream."""
+        return sse_frames(aiter(answer), lambda: answer.neurons)
 
 
 async def answer_request(
     request: Request,
     read: Callable[[Request], Awaitable[Asked]],
     render: Callable[[dict[str, Any]], Any],
-    refuse: Callable[[AiError], Response],
+    refuse: Refuse,
 ) -> Response:
-    """Run what ``read`` finds in the request: a stream, or the rendered result, or the refusal.
+    """Run what ``read`` finds in the request: a stream, or the rendered result, or the refusal."""
+
+    async def question(request: Request) -> Question:
+        return Question(await read(request), NativeForm(render))
+
+    return await answer_question(request, question, refuse)
+
+
+async def answer_question(request: Request, read: Callable[[Request], Awaitable[Question]], refuse: Refuse) -> Response:
+    """Run the question that ``read`` finds, and render the answer in the question's own form.
 
     Stops computing when the client leaves, in whichever form it asked for the answer. ``request.state`` keeps what
     was ``asked`` and the ``answer``, for those who write logs.
     """
     ai: AI = request.app.state.ai
     try:
-        request.state.asked = model, inputs, options = await read(request)
-        request.state.answer = answer = await until_client_leaves(request, ai.generate(model, inputs, options))
+        (model, inputs, options), form, extras = await read(request)
+        request.state.asked = model, inputs, options
+        request.state.answer = answer = await until_client_leaves(request, ai.generate(model, inputs, options, extras))
         if answer.streaming:
-            return _event_stream(answer)
+            return _event_stream(answer, form)
         try:
-            result = await until_client_leaves(request, answer.result())
+            body = await until_client_leaves(request, form.whole(answer))
         finally:
             await answer.aclose()
     except Exception as fault:
         return refuse(AiError.of(fault))
-    return JSONResponse(render(result), headers=answer.headers)
+    return JSONResponse(body, headers=answer.headers)
 
 
-def _event_stream(answer: Answer) -> StreamingResponse:
+def _event_stream(answer: Answer, form: Form) -> StreamingResponse:
     """A streaming answer as an HTTP response. The content type is exact: clients compare it with ``===``."""
     headers = {**answer.headers, "content-type": CONTENT_TYPE, "cache-control": "no-cache"}
-    return StreamingResponse(sse_frames(aiter(answer)), headers=headers)
+    return StreamingResponse(form.frames(answer), headers=headers)

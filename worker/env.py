@@ -16,6 +16,7 @@ class Env:
     ``ROOST_URL`` (and ``ROOST_TOKEN``): a running roost to use instead of this process. ``ROOST_DEVICE``: auto, cpu,
     cuda or cuda:N. ``ROOST_STAND_IN=0``: no stand-in for models without weights. ``ROOST_CACHE``: where weights are.
     ``ROOST_DETERMINISTIC=0``: faster where text repeats itself, with words that may depend on load.
+    ``ROOST_JSON_EVERYWHERE=1``: JSON Schemas for models whose cards have no JSON mode, too.
     """
 
     @cached_property
@@ -27,6 +28,7 @@ class Env:
             device=os.environ.get("ROOST_DEVICE", "auto"),
             stand_in=switched_on("ROOST_STAND_IN", otherwise=True),
             deterministic=switched_on("ROOST_DETERMINISTIC", otherwise=True),
+            json_everywhere=switched_on("ROOST_JSON_EVERYWHERE", otherwise=False),
         )
 
     def __getattr__(self, name: str) -> NoReturn:

@@ -21,9 +21,12 @@ from runtime.errors import (
     EngineFailed,
     FinetuneIncomplete,
     FinetuneTaken,
+    JsonCut,
     LoraUnsupported,
+    NoGrammars,
     NoWeights,
     Overloaded,
+    Refused,
     UnknownFinetune,
 )
 
@@ -48,8 +51,28 @@ class StreamBroken(ConnectionError):
     """A stream that ended before its end."""
 
 
+class NoRecording(LookupError):
+    """A request that ``--replay`` has no recording of; the sentence shows the nearest."""
+
+
+class BadRecording(Refused):
+    """A folder or file of recordings that can't be read."""
+
+
+class OutOfNeurons(RuntimeError):
+    """The account's daily neurons are used up: on the platform, or on purpose with ``--fault``."""
+
+
+class TimedOut(TimeoutError):
+    """A request that took too long: on the platform, or on purpose with ``--fault``."""
+
+
 class NotEmulated(NotImplementedError):
     """Something the platform has and roost hasn't (yet); the sentence names it."""
+
+
+class JsonModeUnsupported(ValueError):
+    """Output of a JSON Schema, asked of a model whose card has no JSON mode."""
 
 
 class ForeignHost(PermissionError):
@@ -96,8 +119,12 @@ CODES: dict[type[Exception], Code] = {
     UnknownFinetune: Code(3037, 400, "AiError"),
     FinetuneIncomplete: Code(3039, 400, "Ai", "Finetune is missing required files (model.safetensors and config.json)"),
     BodyTooLarge: Code(3006, 413, "Ai", "Request is too large"),
+    TimedOut: Code(3007, 408, "Ai", "Request timeout"),
+    OutOfNeurons: Code(3036, 429, "Ai", "You have used up your daily free allocation of 10,000 neurons."),
     ClientLeft: Code(3008, 408, "Ai", "Request was aborted"),
     ContextTooLong: Code(5021, 413, "Ai"),
+    JsonCut: Code(5024, 400, "Ai", "JSON Mode couldn't be met: {fault}"),
+    JsonModeUnsupported: Code(5025, 400, "Ai", "This model doesn't support JSON Schema."),
     Overloaded: Code(3040, 429, "Ai", "Capacity temporarily exceeded, please try again."),
     Unauthorized: Code(10000, 401, "Ai", "Authentication error"),
     ForeignHost: Code(9109, 403, "Ai"),
@@ -115,8 +142,12 @@ CODES: dict[type[Exception], Code] = {
     StreamBroken: Code(5907, 502, "roost"),
     AdapterError: Code(5908, 400, "roost"),
     FinetuneTaken: Code(5909, 409, "roost"),
+    NoGrammars: Code(5910, 501, "roost"),
+    NoRecording: Code(5911, 404, "roost"),
+    BadRecording: Code(5912, 500, "roost"),
 }
-_UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
+UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
+"""The row of whatever has none."""
 
 
 class AiError(Exception):
@@ -143,7 +174,7 @@ class AiError(Exception):
     @property
     def foreseen(self) -> bool:
         """Whether the table has a row for it; otherwise it is a defect of roost."""
-        return self.code != _UNFORESEEN.internal
+        return self.code != UNFORESEEN.internal
 
     def to_edge_envelope(self) -> dict[str, Any]:
         """The envelope of a refusal that never reached the AI service: no lead, no request id."""
@@ -173,13 +204,26 @@ class AiError(Exception):
             raise ValueError("not an error of roost's") from error
 
     @classmethod
+    def injected(cls, code: int, request_id: str) -> AiError:
+        """The error of a code in the table, on purpose; ``LookupError`` for one that isn't there."""
+        if (row := row_of(code)) is None:
+            raise LookupError(code)
+        described = (row.text or "{fault}").format(fault="made on purpose, by --fault")
+        return cls(row.internal, row.status, described, lead=row.lead, request_id=request_id)
+
+    @classmethod
     def of(cls, fault: Exception, request_id: str = "") -> AiError:
         """``fault`` by its row in the table; an :class:`AiError` passes as it is."""
         if isinstance(fault, AiError):
             return fault
-        row = next((CODES[kind] for kind in type(fault).__mro__ if kind in CODES), _UNFORESEEN)
+        row = next((CODES[kind] for kind in type(fault).__mro__ if kind in CODES), UNFORESEEN)
         described = (row.text or "{fault}").format(fault=fault)
         return cls(row.internal, row.status, described, lead=row.lead, request_id=request_id)
+
+
+def row_of(code: int) -> Code | None:
+    """The table's first row of a code."""
+    return next((row for row in CODES.values() if row.internal == code), None)
 
 
 def new_request_id() -> str:

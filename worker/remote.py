@@ -14,7 +14,7 @@ from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
 from worker.answer import Answer
 from worker.errors import AiError, NoRoost, StreamBroken
-from worker.streams import CONTENT_TYPE, parse_frames
+from worker.streams import CONTENT_TYPE, parse_call, parse_frames
 
 _PATIENCE = httpx.Timeout(10, read=None)  # seconds; a long prompt on a CPU takes its time
 _JSON = "application/json"
@@ -101,14 +101,18 @@ async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         await response.aread()
         result = response.json()
-        text, counts = str(result["response"]), Usage.from_dict(result["usage"])
+        said, counts = result["response"], Usage.from_dict(result["usage"])
+        calls = [parse_call(call) for call in result.get("tool_calls", ())]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoRoost(f"what answers at {response.url} is no roost, or broke off ({error})") from error
     finally:
         await response.aclose()
-    if text:
+    is_json = not isinstance(said, str) and not calls
+    if text := json.dumps(said, ensure_ascii=False) if is_json else said:
         yield TextDelta(text)
-    yield Finished(None, counts)
+    for call in calls:
+        yield call
+    yield Finished(None, counts, json=is_json)
 
 
 def _served_by(model: str, headers: httpx.Headers) -> ServedBy | None:

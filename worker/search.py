@@ -20,6 +20,7 @@ class SearchParams(BaseModel):
     author: str | None = None
     source: int | None = None
     hide_experimental: bool = False
+    include_deprecated: bool = False
     page: int = Field(1, ge=1)
     per_page: int = Field(50, ge=1, le=1000)
 

@@ -16,6 +16,8 @@ from worker.guard import LOCAL_HOSTS
 from wrangler_compat.accounts import accounts_door
 from wrangler_compat.finetunes import finetunes_door
 from wrangler_compat.gateway import Gateway
+from wrangler_compat.markdown import markdown_door
+from wrangler_compat.openai import openai_door
 from wrangler_compat.rest import rest_door
 from wrangler_compat.transports import CARRIED, WIRE_HOST, transports
 from wrangler_compat.wire import wire_door
@@ -29,7 +31,16 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
     wire = [*wire_door(), *gateway.wire_routes()]
     return create_host(
         ai,
-        [*transports(wire), *wire, *gateway.http_routes(), *accounts_door(), *finetunes_door(), *rest_door()],
+        [
+            *transports(wire),
+            *wire,
+            *gateway.http_routes(),
+            *accounts_door(),
+            *finetunes_door(),
+            *markdown_door(),
+            *openai_door(),
+            *rest_door(),
+        ],
         hosts=hosts,
         token=token,
         exception_handlers={HTTPException: _no_route},

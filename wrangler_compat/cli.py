@@ -14,7 +14,7 @@ from catalog import Catalog, Query
 from runtime.artifacts import ArtifactStore
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
-from wrangler_compat import dev_commands, finetune_commands, serving
+from wrangler_compat import dev_commands, finetune_commands, serving, usage_commands
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -80,7 +80,8 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
         click.echo(f"{answer.served_by}\n", err=True)
         if not answer.streaming:
             result = await answer.result()
-            click.echo(json.dumps(result, ensure_ascii=False, indent=2) if as_json else result["response"])
+            shown = result if as_json else result["response"]
+            click.echo(shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=2))
             return
         async for event in answer:
             if isinstance(event, TextDelta):
@@ -124,6 +125,18 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 )
 @click.option("--tls", is_flag=True, help="Also serve TLS on 127.0.0.1:443, for roost env --no-preload.")
 @_deterministic
+@click.option(
+    "--json-everywhere",
+    is_flag=True,
+    envvar="ROOST_JSON_EVERYWHERE",
+    help="Take JSON Schemas for models whose cards have no JSON mode, too.",
+)
+@click.option("--record", type=click.Path(path_type=Path), metavar="DIR", help="Write requests and replies to files.")
+@click.option(
+    "--replay", type=click.Path(path_type=Path), metavar="DIR", help="Answer from such files, without weights."
+)
+@click.option("--fault", multiple=True, help="Errors on purpose: CODE:0.1, slow:2s, cut:0.05. May be repeated.")
+@click.option("--fault-seed", default=0, show_default=True, help="The same seed, the same faults.")
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:
@@ -178,6 +191,7 @@ def pull(**options: Any) -> None:
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)
+main.add_command(usage_commands.usage)
 
 
 @main.command()
@@ -231,7 +245,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 @one_line_errors
 def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
     """List the models, with the filters of `wrangler ai models list`."""
-    serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
+    serving.show_models(Query(search=search, include_deprecated=True, per_page=10_000, **filters), as_json=as_json)
 
 
 @models.command()
@@ -240,7 +254,7 @@ def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
 @one_line_errors
 def search(search: str, as_json: bool, **filters: Any) -> None:
     """List the models whose name or description has SEARCH in it."""
-    serving.show_models(Query(search=search, per_page=10_000, **filters), as_json=as_json)
+    serving.show_models(Query(search=search, include_deprecated=True, per_page=10_000, **filters), as_json=as_json)
 
 
 @models.command()

@@ -26,6 +26,8 @@ def rest_door() -> list[Route]:
         Route(f"{_PREFIX}/run/{{model:path}}", _run, methods=["POST"]),
         Route(f"{_PREFIX}/models/search", _search, methods=["GET"]),
         Route(f"{_PREFIX}/models/schema", _schema, methods=["GET"]),
+        Route(f"{_PREFIX}/tasks/search", _tasks, methods=["GET"]),
+        Route(f"{_PREFIX}/authors/search", _authors, methods=["GET"]),
     ]
 
 
@@ -56,6 +58,17 @@ async def _schema(request: Request) -> Response:
     return listing(success_envelope({"input": card.input_schema or {}, "output": card.output_schema or {}}))
 
 
+async def _tasks(request: Request) -> Response:
+    ai: AI = request.app.state.ai
+    tasks = {card.task.name: card.task.model_dump() for card in ai.catalog}
+    return listing(success_envelope([tasks[name] for name in sorted(tasks)]))
+
+
+async def _authors(request: Request) -> Response:
+    ai: AI = request.app.state.ai
+    return listing(success_envelope([{"name": author} for author in sorted({card.author for card in ai.catalog})]))
+
+
 def listing(body: dict[str, Any]) -> JSONResponse:
     """A reply that no model gave; it bears a request id like every other."""
     return JSONResponse(body, headers={"cf-ai-req-id": new_request_id()})
@@ -67,6 +80,11 @@ def success_envelope(result: Any) -> dict[str, Any]:
 
 
 def failure_response(error: AiError) -> JSONResponse:
-    """The envelope of a refusal by the AI service; its ``result`` is an empty object."""
-    body = {"errors": [{"message": error.message, "code": error.code}], "success": False, "result": {}, "messages": []}
-    return JSONResponse(body, status_code=error.status, headers={"cf-ai-req-id": error.request_id})
+    """A refusal by the AI service."""
+    return JSONResponse(failure_envelope(error), status_code=error.status, headers={"cf-ai-req-id": error.request_id})
+
+
+def failure_envelope(error: AiError) -> dict[str, Any]:
+    """The envelope of such a refusal; its ``result`` is an empty object."""
+    told = {"message": error.message, "code": error.code}
+    return {"errors": [told], "success": False, "result": {}, "messages": []}

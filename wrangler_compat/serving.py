@@ -36,6 +36,7 @@ from worker.server import bind, serve_until, url_of
 from wrangler_compat import needs
 from wrangler_compat.app import create_app
 from wrangler_compat.authority import listen_tls
+from wrangler_compat.interposing import interposers
 from wrangler_compat.running import Running, announced, find_running
 from wrangler_compat.terminal import progress, table
 
@@ -70,6 +71,11 @@ class ServeOptions:
     keep_alive: float = 300.0
     memory: float | None = None
     deterministic: bool = True
+    json_everywhere: bool = False
+    record: Path | None = None
+    replay: Path | None = None
+    fault: tuple[str, ...] = ()
+    fault_seed: int = 0
     debug: bool = False
     tls: bool = False
     quiet: bool = False
@@ -89,6 +95,7 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     logging.basicConfig(level=level, format="[roost:%(levelname)s] %(message)s")
     for room in ("runtime", "worker", "wrangler_compat") if options.debug else ():
         logging.getLogger(room).setLevel(logging.DEBUG)
+    between = interposers(options.record, options.replay, options.fault, options.fault_seed)
     store = ArtifactStore()
     catalog = Catalog.load(*options.cards)
     pool = Pool(
@@ -103,12 +110,14 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     tls = listen_tls(tls_folder(store)) if options.tls else None
-    fetch_stand_in(allowed=not (options.no_stand_in or options.offline), device=pool.device)
+    fetched = not (options.no_stand_in or options.offline or options.replay)
+    fetch_stand_in(allowed=fetched, device=pool.device)
     url, stop = url_of(listener), asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
-    app = create_app(AI(catalog=catalog, pool=pool), hosts=hosts, token=options.token)
+    ai = AI(catalog=catalog, pool=pool, json_everywhere=options.json_everywhere, interposers=between)
+    app = create_app(ai, hosts=hosts, token=options.token)
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
             await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool), tls)
@@ -292,16 +301,23 @@ def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
     table("", ("", ""), rows)
 
 
-def show_ps(*, as_json: bool) -> None:
-    """What the running roost has in memory."""
+def ask_running(what: str) -> tuple[Running, dict[str, Any]]:
+    """The roost that runs here, and what it says of itself under ``/cdn-cgi/local/``."""
     running = find_running(run_folder(ArtifactStore()))
     if running is None:
         raise NoWeights("no roost is running here: type roost serve")
     headers = {"authorization": f"Bearer {running.token}"} if running.token else {}
     try:
-        answer = httpx.get(f"{running.url}/cdn-cgi/local/ps", headers=headers).raise_for_status().json()
+        answer = httpx.get(f"{running.url}/cdn-cgi/local/{what}", headers=headers).raise_for_status()
     except httpx.HTTPError as error:
         raise NoWeights(f"roost {running.pid} at {running.url} doesn't answer: {error}") from error
+    told: dict[str, Any] = answer.json()
+    return running, told
+
+
+def show_ps(*, as_json: bool) -> None:
+    """What the running roost has in memory."""
+    running, answer = ask_running("ps")
     if as_json:
         click.echo(json.dumps({"url": running.url, "pid": running.pid, **answer}, indent=2))
         return

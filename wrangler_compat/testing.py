@@ -18,6 +18,7 @@ from runtime.tasks.text_generation import Event, Finished, TextDelta
 from worker.answer import Answer
 from worker.bindings import AI
 from worker.bindings.binding import Binding
+from worker.call import Call as Asked
 from worker.front import Front
 from worker.isolate.values import Streamed, decode, encode
 from worker.server import bind, serve_until, url_of
@@ -51,14 +52,14 @@ class RoostAI(AI):
         self.calls.clear()
         self._answers = None
 
-    async def _generate_here(self, model: str, inputs: object, request_id: str) -> Answer:
-        checked = self.catalog[model].validate_inputs(inputs)
-        self.calls.append((model, dict(checked)))
+    async def _generate_here(self, call: Asked) -> Answer:
+        checked = self.catalog[call.model].validate_inputs(call.inputs)
+        self.calls.append((call.model, dict(checked)))
         if self._answers is None:
-            return await super()._generate_here(model, inputs, request_id)
-        text = self._answers if isinstance(self._answers, str) else self._answers(model, checked)
+            return await super()._generate_here(call)
+        text = self._answers if isinstance(self._answers, str) else self._answers(call.model, checked)
         streaming = checked.get("stream") is True
-        return Answer(_said(text), streaming=streaming, request_id=request_id, served_by=None)
+        return Answer(_said(text), streaming=streaming, request_id=call.request_id, served_by=None)
 
 
 async def _said(text: str) -> AsyncGenerator[Event]:

@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from runtime.adapter import Adapter
-from runtime.config import GenerationInputs, SamplingParams, TokenLimits, Usage
+from runtime.answer_text import AnswerText, TokenLogprob
+from runtime.config import GenerationInputs, SamplingParams, TokenLimits, Tool, Usage
 from runtime.engine import Engine
 from runtime.errors import BadParameter, ContextTooLong
+from runtime.grammar import GrammarConstraint, Grammars, any_of, json_rule
 from runtime.sequence import FinishReason
-from runtime.stopping import StopStrings
 from runtime.tokenizer import ChatTokenizer
-
-DEFAULT_TEMPERATURE = 0.6
-"""Where neither the inputs nor the card's schema name one; the value in the platform's current schemas."""
-DEFAULT_MAX_TOKENS = 256
-_HALF = "\ufffd"
+from runtime.tool_calls import ToolCall, described, dialect_of, in_words, with_parsed_calls
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the answer; never empty."""
+    """The next piece of the answer. ``tokens``: its tokens' log-probabilities, where they were asked for.
+
+    The text is never empty, but for a last piece that only carries tokens.
+    """
 
     text: str
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of the answer: why (``None`` where a remote roost answers), and how many tokens it took."""
+    """The end of the answer: why (``None`` where a remote roost answers), and how many tokens it took.
+
+    ``json``: the whole text is a JSON value, because one was asked for.
+    """
 
     reason: FinishReason | None
     usage: Usage
+    json: bool = False
 
 
-Event: TypeAlias = TextDelta | Finished
+Event: TypeAlias = TextDelta | ToolCall | Finished
 
 
 class TextGeneration:
     """The task over one loaded model."""
 
-    def __init__(self, engine: Engine, tokenizer: ChatTokenizer, stop_tokens: frozenset[int]) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: ChatTokenizer, stop_tokens: frozenset[int], grammars: Grammars
+    ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._stop_tokens = stop_tokens
+        self._grammars = grammars
 
     async def generate(
         self, inputs: GenerationInputs, limits: TokenLimits, adapter: Adapter | None = None
@@ -52,47 +61,74 @@ class TextGeneration:
         """Events of one answer, the last of them :class:`Finished`. Closing the iterator stops the computation.
 
         Raises :class:`ContextTooLong` past ``limits``, :class:`BadParameter` for inputs that mean nothing,
-        :class:`Overloaded` where the engine has no room, all before the first event.
+        :class:`Overloaded` where the engine has no room, all before the first event; :class:`JsonCut` at the end of
+        an answer that had to be JSON or a call and isn't whole.
         """
         prompt = self._encode(inputs)
         self._check_limits(len(prompt), inputs.max_tokens, limits)
+        self._check_bias(inputs.sampling)
+        constraint = await self._constraint(inputs)
         generation = self._engine.submit(
             prompt,
             max_tokens=inputs.max_tokens,
             stop_tokens=self._stop_tokens,
             sampling=inputs.sampling,
             adapter=adapter,
+            constraint=constraint,
         )
-        text, stops = self._tokenizer.detokenizer(), StopStrings(inputs.stop)
-        count, reason = 0, None
+        text = AnswerText(self._tokenizer, inputs)
         tokens = generation.__aiter__()
         try:
             async for token in tokens:
-                count, reason = count + 1, token.finished
-                ended = token.finished == "stop"
-                shown = stops.feed("" if ended else text.feed(token.id))
-                if reason or stops.found:
+                shown = text.feed(token)
+                if text.ended:
                     break
                 if shown:
-                    yield TextDelta(shown)
+                    yield TextDelta(shown, text.told())
         finally:
             await tokens.aclose()
-        if not stops.found:
-            shown += stops.feed(text.finish().rstrip(_HALF))  # the limit may fall inside a character
-            shown += "" if stops.found else stops.finish()
-        if shown:
-            yield TextDelta(shown)
-        yield Finished("stop" if stops.found else reason or "stop", Usage(len(prompt), count, generation.cached_tokens))
+        rest, calls = text.finish()
+        if constraint is not None:
+            text.check_whole(constraint.complete, calls)
+        if (told := text.told()) or rest:
+            yield TextDelta(rest, told)
+        for call in calls:
+            yield call
+        usage = Usage(len(prompt), text.count, generation.cached_tokens)
+        yield Finished(text.reason, usage, json=inputs.schema is not None and not calls)
+
+    async def _constraint(self, inputs: GenerationInputs) -> GrammarConstraint | None:
+        """What the answer must be: JSON of a schema, or a call; either, where tools may but needn't be called."""
+        if inputs.schema is None and not inputs.must_call:
+            return None
+        template = self._tokenizer.template
+        dialect = dialect_of(template.source if template else None)
+        rules = [dialect.rule(tool, "/tools") for tool in inputs.tools]
+        if inputs.schema is not None and not inputs.must_call:
+            rules.insert(0, json_rule(inputs.schema, "/response_format"))
+        path = "/tools" if inputs.must_call else "/response_format"
+        return await asyncio.to_thread(self._grammars.compile, any_of(rules), path)
 
     def _encode(self, inputs: GenerationInputs) -> list[int]:
         messages = inputs.messages or ({"role": "user", "content": inputs.prompt or ""},)
         if inputs.raw:
             tokens = self._tokenizer.encode_raw("".join(str(message["content"]) for message in messages))
         else:
-            tokens = self._tokenizer.encode_chat(messages)
+            tokens = self._encode_chat(with_parsed_calls(messages), inputs.tools)
         if not tokens:
             raise BadParameter("/prompt", "the prompt has no tokens")
         return tokens
+
+    def _encode_chat(self, messages: list[dict[str, Any]], tools: tuple[Tool, ...]) -> list[int]:
+        template = self._tokenizer.template
+        if template is not None and template.takes_tools:
+            return self._tokenizer.encode_chat(messages, described(tools) or None)
+        return self._tokenizer.encode_chat(in_words(messages, tools))
+
+    def _check_bias(self, sampling: SamplingParams) -> None:
+        known = self._tokenizer.vocabulary
+        if unknown := [token for token, _ in sampling.logit_bias if not 0 <= token < known]:
+            raise BadParameter("/logit_bias", f"'/logit_bias' names token {unknown[0]}, of 0 to {known - 1}")
 
     def _check_limits(self, prompt: int, max_tokens: int, limits: TokenLimits) -> None:
         if limits.input is not None and prompt > limits.input:
@@ -100,37 +136,3 @@ class TextGeneration:
         total = min(self._engine.capacity, limits.total or self._engine.capacity)
         if prompt + max_tokens > total:
             raise ContextTooLong(prompt + max_tokens, total)
-
-
-def read_inputs(inputs: Mapping[str, Any]) -> GenerationInputs:
-    """Validated inputs (a card's defaults filled in) as this task's own type; :class:`BadParameter` if senseless."""
-    max_tokens = int(inputs.get("max_tokens", DEFAULT_MAX_TOKENS))
-    if max_tokens < 1:
-        raise BadParameter("/max_tokens", "'/max_tokens' must be >= 1")
-    stop = inputs.get("stop", ())
-    return GenerationInputs(
-        max_tokens=max_tokens,
-        sampling=_sampling(inputs),
-        prompt=inputs.get("prompt"),
-        messages=tuple(inputs.get("messages", ())),
-        raw=inputs.get("raw") in (True, "true"),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-    )
-
-
-def _sampling(inputs: Mapping[str, Any]) -> SamplingParams:
-    return SamplingParams(
-        temperature=inputs.get("temperature", DEFAULT_TEMPERATURE),
-        top_p=inputs.get("top_p"),
-        top_k=_whole(inputs.get("top_k")),
-        seed=_whole(inputs.get("seed")),
-        repetition_penalty=inputs.get("repetition_penalty"),
-        frequency_penalty=inputs.get("frequency_penalty"),
-        presence_penalty=inputs.get("presence_penalty"),
-        min_p=inputs.get("min_p"),
-    )
-
-
-def _whole(value: float | None) -> int | None:
-    """JSON Schema counts 2.0 as an integer; Python doesn't."""
-    return None if value is None else int(value)

@@ -20,12 +20,27 @@ from runtime.errors import (
     EngineFailed,
     FinetuneIncomplete,
     FinetuneTaken,
+    JsonCut,
     LoraUnsupported,
+    NoGrammars,
     NoWeights,
     Overloaded,
     UnknownFinetune,
 )
-from worker.errors import CODES, AiError, BadBody, BodyTooLarge, ClientLeft, NotEmulated, Unauthorized
+from worker.errors import (
+    CODES,
+    AiError,
+    BadBody,
+    BadRecording,
+    BodyTooLarge,
+    ClientLeft,
+    JsonModeUnsupported,
+    NoRecording,
+    NotEmulated,
+    OutOfNeurons,
+    TimedOut,
+    Unauthorized,
+)
 
 ROOT = Path(worker.errors.__file__).parents[1]
 SOURCES = sorted(
@@ -65,6 +80,13 @@ ROWS: list[tuple[Exception, int, int, str]] = [
         "Ai: The estimated number of input and maximum output tokens (5000)"
         " exceeded this model context window limit (4096).",
     ),
+    (JsonCut("cut"), 5024, 400, "Ai: JSON Mode couldn't be met: cut"),
+    (JsonModeUnsupported(), 5025, 400, "Ai: This model doesn't support JSON Schema."),
+    (TimedOut(), 3007, 408, "Ai: Request timeout"),
+    (OutOfNeurons(), 3036, 429, "Ai: You have used up your daily free allocation of 10,000 neurons."),
+    (NoRecording("none"), 5911, 404, "roost: none"),
+    (BadRecording("not JSON"), 5912, 500, "roost: not JSON"),
+    (NoGrammars("pip install"), 5910, 501, "roost: pip install"),
     (Overloaded("full"), 3040, 429, "Ai: Capacity temporarily exceeded, please try again."),
     (Unauthorized("no token"), 10000, 401, "Ai: Authentication error"),
     (NoWeights("type roost pull m"), 5901, 503, "roost: type roost pull m"),

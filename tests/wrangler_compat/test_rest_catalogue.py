@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from catalog import Catalog
+from catalog import Catalog, Query
 from tests.worker.asking import MODEL
 
 CARD = Catalog.load()[MODEL]
@@ -92,3 +92,14 @@ def test_the_schema_of_an_unknown_model_is_refused(rest: httpx.Client, params: d
     answer = rest.get("/models/schema", params=params)
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["code"] == 5007
+
+
+def test_tasks_and_authors_are_listed(rest: httpx.Client) -> None:
+    assert rest.get("/tasks/search").json()["result"] == [CARD.task.model_dump()]
+    assert rest.get("/authors/search").json()["result"] == [{"name": "nexusflow"}]
+
+
+def test_a_deprecated_model_is_listed_if_it_is_asked_for() -> None:
+    catalog = Catalog({MODEL: CARD.model_copy(update={"deprecated": True})})
+    assert catalog.search(Query()).total == 0
+    assert catalog.search(Query(include_deprecated=True)).total == 1

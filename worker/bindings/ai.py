@@ -9,7 +9,8 @@ import asyncio
 import atexit
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catalog import Catalog, ModelCard, Page
@@ -17,9 +18,13 @@ from runtime.artifacts import ArtifactStore
 from runtime.config import EngineConfig, TokenLimits
 from runtime.pool import LoadedModel, Pool
 from runtime.tasks import TASKS
-from runtime.tasks.text_generation import Event, read_inputs
+from runtime.tasks.generation_inputs import read_inputs
+from runtime.tasks.text_generation import Event
 from worker.answer import AIStream, Answer
+from worker.call import Call, Interposer, through
 from worker.errors import AiError, NotEmulated, new_request_id
+from worker.features import plain_messages, with_features
+from worker.ledger import Ledger
 from worker.lora import adapter_of, chosen_finetune, wanted_lora
 from worker.remote import RemoteAI
 from worker.search import read_query
@@ -36,6 +41,8 @@ class AI:
     ``catalog`` and ``pool`` default to the shipped cards and the weights in the user's cache. ``stand_in``: whether
     the stand-in may answer for models without weights of their own. ``device``: auto, cpu, cuda or cuda:N.
     ``deterministic``: a seed gives the same text whatever else runs; without it repetitive text comes faster.
+    ``json_everywhere``: JSON Schemas are taken for models whose cards have no JSON mode, too. ``interposers``: who
+    stands before the engine, such as a recorder.
     """
 
     def __init__(
@@ -48,6 +55,8 @@ class AI:
         stand_in: bool = True,
         device: str = "auto",
         deterministic: bool = True,
+        json_everywhere: bool = False,
+        interposers: Sequence[Interposer] = (),
     ) -> None:
         self.last_request_id: str | None = None
         self._remote = RemoteAI(url, token) if url else None
@@ -56,6 +65,9 @@ class AI:
         self._stand_in = stand_in
         self._device = device
         self._deterministic = deterministic
+        self._json_everywhere = json_everywhere
+        self._answer = through(tuple(interposers), self._generate_here)
+        self.ledger = Ledger()
 
     async def run(
         self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
@@ -68,10 +80,17 @@ class AI:
         answer = await self.generate(model, inputs, options)
         return AIStream(answer) if answer.streaming else await answer.result()
 
-    async def generate(self, model: str, inputs: object, options: Mapping[str, Any] | None = None) -> Answer:
+    async def generate(
+        self,
+        model: str,
+        inputs: object,
+        options: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> Answer:
         """The answer as typed events; returns once the first is there, so that faults before it are raised.
 
-        ``inputs`` come from outside and may be anything; the card says what they should be.
+        ``inputs`` come from outside and may be anything; the card says what they should be. ``extras`` are inputs that
+        a door promises whatever the card says, in process alone.
         """
         self.last_request_id = request_id = new_request_id()
         model = str(model)
@@ -80,7 +99,7 @@ class AI:
                 answer = await self._remote.generate(model, inputs, options)
                 self.last_request_id = answer.request_id
                 return answer
-            return await self._generate_here(model, inputs, request_id)
+            return await self._answer(Call(model, inputs, extras or {}, request_id))
         except Exception as fault:
             error = AiError.of(fault, request_id)
             self.last_request_id = error.request_id
@@ -88,21 +107,24 @@ class AI:
                 _log.exception("request %s failed", request_id)
             raise error from fault
 
-    async def _generate_here(self, model: str, inputs: object, request_id: str) -> Answer:
-        card = self.catalog[model]
+    async def _generate_here(self, call: Call) -> Answer:
+        card = self.catalog[call.model]
+        inputs = plain_messages(call.inputs)
         checked = card.validate_inputs(inputs)
         _refuse_what_cannot_run(card)
-        request, lora = read_inputs(checked), wanted_lora(card, inputs)
+        wanted = with_features(card, inputs, checked, call.extras, json_everywhere=self._json_everywhere)
+        request, lora = read_inputs(wanted), wanted_lora(card, inputs)
         finetune = None if lora is None else await asyncio.to_thread(chosen_finetune, card, lora, self.finetunes)
-        loaded = await self.pool.get(model)
+        loaded = await self.pool.get(call.model)
         adapter = None if finetune is None else await adapter_of(card, finetune, self.finetunes, loaded)
         limits = TokenLimits(card.limits.max_input_length, card.limits.max_total_tokens)
         events = await _started(loaded.task.generate(request, limits, adapter))
         return Answer(
             events,
             streaming=checked.get("stream") is True,
-            request_id=request_id,
-            served_by=loaded.served_by(model),
+            request_id=call.request_id,
+            served_by=loaded.served_by(call.model),
+            meter=partial(self.ledger.note, card),
         )
 
     async def models(self, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -1,0 +1,83 @@
+"""``chat.completion`` and its chunks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from runtime.answer_text import TokenLogprob
+from runtime.tasks.text_generation import Finished, TextDelta
+from runtime.tool_calls import ToolCall
+from worker.answer import Answer
+from worker.streams import DONE, framed
+from wrangler_compat.openai_answers import Heard, described_call, head, heard, told_error
+
+
+class ChatForm:
+    """The form of ``chat/completions``. ``usage``: whether a stream ends with it."""
+
+    def __init__(self, model: str, *, usage: bool) -> None:
+        self._model = model
+        self._usage = usage
+
+    async def whole(self, answer: Answer) -> dict[str, Any]:
+        """A ``chat.completion`` of one choice."""
+        said = await heard(aiter(answer))
+        message: dict[str, Any] = {"role": "assistant", "content": said.text or (None if said.calls else "")}
+        if said.calls:
+            message["tool_calls"] = [described_call(call) for call in said.calls]
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": _logprobs(said.logprobs),
+            "finish_reason": said.reason,
+        }
+        return {
+            **head("chat.completion", _id(answer), self._model),
+            "choices": [choice],
+            "usage": said.usage.as_dict(),
+        }
+
+    def frames(self, answer: Answer) -> AsyncIterator[bytes]:
+        """Chunks: the role, what is said, and with the reason of the end the usage."""
+        return framed(self._chunks(answer), told_error)
+
+    async def _chunks(self, answer: Answer) -> AsyncIterator[dict[str, Any] | str]:
+        opening, so_far = head("chat.completion.chunk", _id(answer), self._model), Heard()
+        yield _chunk(opening, {"role": "assistant", "content": ""})
+        async for event in answer:
+            so_far.hear(event)
+            match event:
+                case TextDelta(text, tokens):
+                    yield _chunk(opening, {"content": text}, logprobs=_logprobs(tokens))
+                case ToolCall():
+                    yield _chunk(opening, {"tool_calls": [{"index": len(so_far.calls) - 1, **described_call(event)}]})
+                case Finished():
+                    last = _chunk(opening, {}, reason=so_far.reason)
+                    yield {**last, "usage": so_far.usage.as_dict()} if self._usage else last
+        yield DONE
+
+
+def _chunk(
+    opening: dict[str, Any], delta: dict[str, Any], *, reason: str | None = None, logprobs: Any = None
+) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    return {**opening, "choices": [choice]}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    if not tokens:
+        return None
+    content = [
+        {**_logprob(token.text, token.logprob), "top_logprobs": [_logprob(*other) for other in token.top]}
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _logprob(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+
+def _id(answer: Answer) -> str:
+    return f"chatcmpl-{answer.request_id}"
