@@ -12,11 +12,7 @@ CLIENTS := tests/wrangler_compat/clients
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-<<<<<<< HEAD
-.PHONY: demo test test-js test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity lora-speed speed docker-dry-run clean
-=======
-.PHONY: demo test test-js test-clients test-export gguf-reference setup check dev node-packages agreement perplexity speed docker-dry-run clean
->>>>>>> doors
+.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity lora-speed speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -30,9 +26,6 @@ test: check node-packages
 test-js: dev setup node-packages ## those of make test that need Node.js: Workers on the real wrangler, workerd and vitest
 	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py
 
-<<<<<<< HEAD
-test-export: setup ## makes the references of architectures and adapters afresh with PyTorch and PEFT, exports with optimum for real, and compares (3 GB, five minutes)
-=======
 test-clients: dev setup ## langchain, litellm and the npm SDKs against a real port, in environments of their own
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check 'langchain-cloudflare>=0.4' 'litellm>=1.80'
@@ -40,8 +33,7 @@ test-clients: dev setup ## langchain, litellm and the npm SDKs against a real po
 	else echo "no npm here: the tests of its clients are skipped"; fi
 	$(BIN)/pytest tests/wrangler_compat/test_clients.py
 
-test-export: ## makes the references of the architectures afresh with PyTorch, and compares; in an environment of its own
->>>>>>> doors
+test-export: setup ## makes the references of architectures and adapters afresh with PyTorch and PEFT, exports with optimum for real, and compares (3 GB, five minutes)
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
 	@tests/runtime/reference/with_torch.sh make_foreign
 	@tests/runtime/reference/with_torch.sh make_adapter_logits \
@@ -81,11 +73,7 @@ docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines w
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh
 
 clean:
-<<<<<<< HEAD
-	rm -rf $(NODE)/node_modules .venv .venv-peers .venv-export .venv-gpu .mypy_cache .ruff_cache .pytest_cache
-=======
-	rm -rf $(NODE)/node_modules $(CLIENTS)/node_modules .venv .venv-clients .venv-peers .venv-export .mypy_cache .ruff_cache .pytest_cache
->>>>>>> doors
+	rm -rf $(NODE)/node_modules $(CLIENTS)/node_modules .venv .venv-clients .venv-peers .venv-export .venv-gpu .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roost needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 demo")'
