@@ -278,6 +278,8 @@ class Engine:
         # A sequence whose sampling raised is given any token, and leaves before somebody reads it.
         tokens = {sequence: [one.token for one in chain] or [0] for sequence, chain in told.items()}
         updates = self._scheduler.commit(plan, tokens)
+        self._steps += 1
+        self._generated += len(updates)  # whoever has a token finds it counted
         if before is not None:
             check_commit(before, updates, Snapshot.of(self._scheduler))
         arrivals = {sequence: iter(chain) for sequence, chain in told.items()}
@@ -288,8 +290,6 @@ class Engine:
             _log.error("sampling for one request failed", exc_info=fault)
             self._scheduler.remove(sequence)
             self._forget(sequence).generation._deliver(EngineFailed(f"sampling failed: {fault}"))
-        self._steps += 1
-        self._generated += len(updates)
 
     def _inspect(self, plan: StepPlan) -> Snapshot | None:
         """Check ``plan`` and what it will be checked against afterwards, where debugging."""
