@@ -57,3 +57,7 @@ def misstatements(source: str) -> Iterator[None]:
         raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ArtifactError(f"{source} holds a value of another kind than expected: {error}") from error
+    except Exception as error:
+        if type(error) is not Exception:  # tokenizers, which builds what is read, raises nothing narrower
+            raise
+        raise ArtifactError(f"{source} holds a tokenizer that can't be built: {error}") from error

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from runtime.build import from_gguf
 from runtime.checkpoint_weights import CheckpointWeights
 from runtime.decoder_graph import write_decoder
 from runtime.device import Device
@@ -169,3 +170,32 @@ def test_whatever_the_metadata_hold_it_is_one_sentence(
     path = altered(tmp_path_factory.mktemp("altered") / "model.gguf", **{**_WHOLE, **changes})
     with pytest.raises(ArtifactError), misstatements(path.name):
         GgufWeights(path)
+
+
+def test_a_tokenizer_that_does_not_hold_together_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, "qwen2")
+    with pytest.raises(ArtifactError, match=r"model\.gguf holds a tokenizer that can't be built: .*out of vocabulary"):
+        from_gguf(with_tokenizer(path, tokens=["a", "b"], merges=["a c"]))
+
+
+def with_tokenizer(path: Path, *, tokens: list[str], merges: list[str]) -> Path:
+    """The same file with a tokenizer of GPT-2's kind."""
+    reader, target = gguf.GGUFReader(path), path.with_name("with") / path.name
+    target.parent.mkdir()
+    writer = gguf.GGUFWriter(target, "qwen2")
+    for name, field in reader.fields.items():
+        if name.startswith("qwen2."):
+            writer.add_key_value(name, field.contents(), field.types[0])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * len(tokens))
+    writer.add_token_merges(merges)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
