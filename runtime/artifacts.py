@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +39,8 @@ BUILDER_VERSION = 1
 """Raised whenever what is built changes, so that artifacts of an older builder are built anew."""
 
 _READ = 1 << 20  # bytes hashed or copied at a time
-_PARTIAL = ".partial"
+_PARTIAL, _REPLACED = ".partial", ".replaced"
+_KEY = re.compile(r"[A-Za-z0-9@_+-][A-Za-z0-9@._+-]*")
 
 
 class Manifest(BaseModel):
@@ -128,7 +130,7 @@ class Artifact:
             tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
         except Exception as error:  # tokenizers raises nothing narrower
             raise ArtifactError(f"the artifact at {self.folder} is damaged ({error}): delete the folder") from error
-        return ChatTokenizer(tokenizer, chat, bos=self.manifest.bos_token)
+        return ChatTokenizer(tokenizer, chat, bos=self.manifest.bos_token, known=self.manifest.vocab)
 
 
 class ArtifactStore:
@@ -197,12 +199,21 @@ class ArtifactStore:
     def making(self, key: str) -> Iterator[Path]:
         """A temporary folder that becomes the artifact ``key`` when the block ends without an error."""
         folder = self._folder(key)
+        replaced = folder.with_name(f".{folder.name}{_REPLACED}")
         with temporary_beside(folder) as partial:
+            if replaced.exists() and not folder.exists():  # a process was killed between the two renamings
+                replaced.rename(folder)
             yield partial
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
+            if folder.exists():
+                folder.rename(replaced)
             partial.rename(folder)
+            shutil.rmtree(replaced, ignore_errors=True)
 
     def _folder(self, key: str) -> Path:
+        """Where ``key`` lies; :class:`ArtifactError` for one that would lead elsewhere."""
+        if not _KEY.fullmatch(key):
+            raise ArtifactError(f"{key!r} is no model's name")
         return self.root / "artifacts" / key
 
     def _partial(self, key: str) -> Path:

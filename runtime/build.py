@@ -137,7 +137,15 @@ def build(
 def write_manifest(folder: Path, origin: Origin, report: Report, **facts: Any) -> None:
     """Describe what ``folder`` holds; ``facts`` are the manifest's fields that don't follow from ``origin``."""
     report("checking sha256", 0, 0)
-    manifest = Manifest(
+    with misstatements(origin.weights):
+        manifest = _manifest(folder, origin, facts)
+    if manifest.task == TEXT_GENERATION:
+        _check_text(Artifact(folder, manifest))
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _manifest(folder: Path, origin: Origin, facts: dict[str, Any]) -> Manifest:
+    return Manifest(
         builder=BUILDER_VERSION,
         weights=origin.weights,
         kv="int8" if origin.int8_kv else "float",
@@ -150,9 +158,6 @@ def write_manifest(folder: Path, origin: Origin, report: Report, **facts: Any) -
         files={path.name: file_record(path) for path in sorted(folder.iterdir())},
         **facts,
     )
-    if manifest.task == TEXT_GENERATION:
-        _check_text(Artifact(folder, manifest))
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
 
 def just_made(store: ArtifactStore, key: str) -> Artifact:
@@ -166,12 +171,11 @@ def just_made(store: ArtifactStore, key: str) -> Artifact:
 def _check_text(made: Artifact) -> None:
     """Refuse a tokenizer or a template that answers nobody, before it takes the place of one that does."""
     try:
-        tokens = made.tokenizer().encode_chat([{"role": "user", "content": "Hello"}])
+        made.tokenizer().encode_chat([{"role": "user", "content": "Hello"}])
     except Refused as error:
-        raise ArtifactError(f"the model's chat template refuses a plain question: {error}") from error
-    known = made.manifest.vocab
-    if known is not None and (strangers := [token for token in tokens if token >= known]):
-        raise ArtifactError(f"the tokenizer gives the token {strangers[0]}, and the weights know {known}")
+        raise ArtifactError(f"the model's tokenizer and template refuse a plain question: {error}") from error
+    except ArtifactError as error:
+        raise ArtifactError(f"the model's text can't be served: {error.__cause__ or error}") from error
 
 
 def _write_graph(path: Path, parts: Ingredients, precision: PrecisionName, graph: Precision, report: Report) -> None:

@@ -80,25 +80,29 @@ def pull_from_hub(store: ArtifactStore, wanted: Wanted, repository: str, tell: T
         found = hub.listing(repository)
     except hub.Unreachable as error:
         return _pull_kept(store, wanted, repository, tell, error)
-    if found and (whole := _whole(store, wanted, lambda made: made.manifest.source == found.source, tell)):
+    if found is None:
+        return _pull_kept(store, wanted, repository, tell, None)
+    if whole := _whole(store, wanted, lambda made: made.manifest.source == found.source, tell):
         return whole
-    snapshot = hub.fetch(found, tell.progress, precision=wanted.precision) if found else hub.kept(repository)
-    return _pull_snapshot(store, wanted, snapshot, tell)
+    return _pull_snapshot(store, wanted, hub.fetch(found, tell.progress, precision=wanted.precision), tell)
 
 
-def _pull_kept(store: ArtifactStore, wanted: Wanted, repository: str, tell: Tell, why: hub.Unreachable) -> Artifact:
-    """What is here of ``repository``, for when the hub can't be asked whether there is something newer."""
+def _pull_kept(
+    store: ArtifactStore, wanted: Wanted, repository: str, tell: Tell, why: hub.Unreachable | None
+) -> Artifact:
+    """What is here of ``repository``, for when the hub can't, or (``None``) may not, be asked for something newer."""
+    reason = why or "huggingface_hub is told to stay offline"
     try:
         snapshot = hub.kept(repository)
         if not is_foreign(snapshot.folder):
             from_checkpoint(snapshot.folder)  # refuses a download that broke off
-    except ArtifactError:
+    except ArtifactError as missing:
         same_repository = f"{repository}@"
         if whole := _whole(store, wanted, lambda made: made.manifest.source.startswith(same_repository), tell):
-            tell.say(f"{why}: what an earlier pull made is used")
+            tell.say(f"{reason}: what an earlier pull made is used")
             return whole
-        raise why from None
-    tell.say(f"{why}: what is here is used")
+        raise why or missing from None
+    tell.say(f"{reason}: what is here is used")
     return _pull_snapshot(store, wanted, snapshot, tell)
 
 
@@ -189,8 +193,13 @@ def _whole(store: ArtifactStore, wanted: Wanted, same: Callable[[Artifact], bool
 
 def _build(store: ArtifactStore, wanted: Wanted, origin: Origin, parts: Ingredients, tell: Tell) -> Artifact:
     precision = wanted.precision
-    if precision is None and parts.stored_as not in _FLOAT_TYPES:
-        precision = STORED
+    if parts.stored_as not in _FLOAT_TYPES:
+        if precision in ("int4", "int8"):
+            raise ArtifactError(
+                f"{origin.source} holds {parts.stored_as} blocks, which stay as they are: "
+                "leave --precision out, or take fp16 or fp32"
+            )
+        precision = precision or STORED
     if precision is None:
         precision, reason = suitable_precision(parts.weights.shape, wanted.device)
         tell.say(f"{precision}: {reason} (--precision chooses another)")

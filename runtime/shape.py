@@ -56,7 +56,8 @@ def misstatements(source: str) -> Iterator[None]:
     except ArtifactError:
         raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ArtifactError(f"{source} holds a value of another kind than expected: {error}") from error
+        reason = " ".join(str(error).splitlines()[:3])
+        raise ArtifactError(f"{source} holds a value of another kind than expected: {reason}") from error
     except Exception as error:
         if type(error) is not Exception:  # tokenizers, which builds what is read, raises nothing narrower
             raise

@@ -21,9 +21,17 @@ END_OF_TURN = {"<|im_end|>", "<|endoftext|>", "<|end_of_turn|>", "<|eot_id|>", "
 
 
 class ChatTokenizer:
-    """A tokenizer with its model's chat template."""
+    """A tokenizer with its model's chat template. ``known``: how many tokens the weights know, ``None`` for all."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None, *, bos: str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        *,
+        bos: str | None = None,
+        known: int | None = None,
+    ) -> None:
+        self._known = known
         self._tokenizer = tokenizer
         self._template = template
         self._bos = bos
@@ -34,7 +42,7 @@ class ChatTokenizer:
     ) -> list[int]:
         """The tokens of ``messages`` in the model's chat format. A special token's text in a message stays text."""
         if self._template is None:
-            return self.encode_raw("\n".join(str(message["content"]) for message in messages))
+            return self._encode_plain("\n".join(str(message["content"]) for message in messages))
         written = "".join(_strings([messages, tools]))
         if self._special_text.search(written) is None:
             return self._encode(self._template.render(messages, tools))
@@ -51,6 +59,20 @@ class ChatTokenizer:
         """The tokens of ``text`` as it stands, special tokens included; the model's start token first."""
         start = self._bos if self._bos and not text.startswith(self._bos) else ""
         return self._encode(start + text)
+
+    def _encode_plain(self, text: str) -> list[int]:
+        """The tokens of a text in which no special token's text is one; the model's start token first."""
+        pieces = re.split(f"({self._special_text.pattern})", text)
+        opening, closing, alias = islice((mark for mark in map(chr, _PRIVATE_USE) if mark not in text), 3)
+        pieces[0] = (self._bos or "") + pieces[0]
+        return self._encode_guarded(pieces, re.compile(f"[{opening}{closing}]"), alias)
+
+    def _only_known(self, tokens: list[int]) -> list[int]:
+        """``tokens``; :class:`BadParameter` for one that the weights have no embedding of."""
+        if self._known is not None and tokens and max(tokens) >= self._known:
+            strange = max(tokens)
+            raise BadParameter("/", f"the text has the token {strange}, and the weights know {self._known}")
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of ``tokens``; special tokens are left out."""
@@ -81,7 +103,7 @@ class ChatTokenizer:
         return Detokenizer(self)
 
     def _encode(self, text: str) -> list[int]:
-        return _encode_with(self._tokenizer, text)
+        return self._only_known(_encode_with(self._tokenizer, text))
 
     @cached_property
     def _special_text(self) -> re.Pattern[str]:
@@ -98,7 +120,7 @@ class ChatTokenizer:
         for place in range(0, len(pieces), 2):
             own = stray.sub("", pieces[place])
             pieces[place] = self._special_text.sub(lambda found: f"{alias}{found[0][::-1]}{alias}", own)
-        return [ids.get(token, token) for token in _encode_with(plain, "".join(pieces))]
+        return self._only_known([ids.get(token, token) for token in _encode_with(plain, "".join(pieces))])
 
     def _blind(self, alias: str) -> tuple[Tokenizer, dict[int, int]]:
         """A copy that takes special tokens for text, and has each again, backwards between two ``alias``: their ids."""

@@ -7,6 +7,7 @@ import functools
 import ipaddress
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -91,6 +92,9 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     Running requests get a grace time to end.
     """
     _refuse_open_door(options)
+    for name, number in (("--keep-alive", options.keep_alive), ("--memory", options.memory)):
+        if number is not None and not 0 <= number < math.inf:
+            raise Refused(f"{name} {number}: a number from 0 on is needed")
     level = logging.WARNING if options.quiet else logging.INFO
     logging.basicConfig(level=level, format="[roost:%(levelname)s] %(message)s")
     for room in ("runtime", "worker", "wrangler_compat") if options.debug else ():

@@ -70,18 +70,18 @@ def _update(bar: Progress, what: str, done: int, total: int) -> None:
             bar.remove_task(shown.id)
         bar.add_task(what, completed=done, total=total or None)
     else:
-        bar.update(shown.id, completed=done)
+        bar.update(shown.id, completed=done, total=total or None)
 
 
 def _plain_lines(console: Console) -> Report:
     """A line when the work changes and at every tenth of it."""
-    last = ("", 0)
+    last = ("", 0, 0)
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal last
         tenth = 10 * done // total if total else 0
-        if what != last[0] or tenth > last[1]:
-            last = (what, tenth)
+        if (what, total) != last[:2] or tenth > last[2]:
+            last = (what, total, tenth)
             share = f" {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
             console.print(f"{what}{share}", markup=False)
 

@@ -261,3 +261,25 @@ def test_what_is_being_made_is_not_removed(store: ArtifactStore) -> None:
         with pytest.raises(ArtifactError, match="is being made by another roost pull"):
             store.remove("made")
     assert left_in(store) == ["file"]
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "../work", ".made.partial", "a/b", "a\0b"])
+def test_a_name_that_leads_elsewhere_removes_nothing(store: ArtifactStore, key: str) -> None:
+    make(store)
+    (store.root / "work").mkdir()
+    (store.root / "work" / "thesis").write_text("mine")
+    with pytest.raises(ArtifactError, match="is no model's name"):
+        store.remove(key)
+    assert left_in(store) == ["file", "thesis"]
+
+
+def test_an_artifact_is_there_while_another_takes_its_place(store: ArtifactStore) -> None:
+    make(store)
+    replaced = store.root / "artifacts" / ".made.replaced"
+    (store.root / "artifacts" / "made").rename(replaced)  # as a process leaves it that is killed between two renamings
+    with pytest.raises(KeyboardInterrupt), store.making("made"):
+        raise KeyboardInterrupt
+    assert left_in(store) == ["file"]
+    make(store)
+    assert left_in(store) == ["file"]
+    assert not replaced.exists()

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
 from runtime.config import DecoderShape
 from runtime.device import Device
-from runtime.errors import ArtifactError
+from runtime.errors import ArtifactError, BadParameter
 from runtime.estimate import disk_bytes, is_sensitive, parameters_in_name
 from runtime.precision import PrecisionName, suitable_precision
 from runtime.pull_model import Tell, Wanted, pull_from
@@ -160,8 +160,10 @@ def test_weights_that_are_no_numbers_are_refused(
     ("template", "words"),
     [
         ("{% for message in %}", "doesn't compile"),
-        ("{{ raise_exception('never') }}", "refuses a plain question: the chat template refused the messages: never"),
-        ("{{ messages[0]['nothing']['here'] }}", "refuses a plain question"),
+        ("{{ raise_exception('never') }}", "refuse a plain question: the chat template refused the messages: never"),
+        ("{{ messages[0]['nothing']['here'] }}", "refuse a plain question"),
+        ("{{ 1 / 0 }}", "refuse a plain question"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "refuse a plain question"),
     ],
 )
 def test_a_broken_template_leaves_the_earlier_artifact(
@@ -181,7 +183,7 @@ def test_a_tokenizer_of_another_model_is_refused(store: ArtifactStore, tmp_path:
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.add_tokens(["Hello"])
     tokenizer.save(str(path))
-    with pytest.raises(ArtifactError, match="the tokenizer gives the token 258, and the weights know 258"):
+    with pytest.raises(ArtifactError, match="the text has the token 258, and the weights know 258"):
         pull_from(store, Wanted(MODEL), folder)
     assert left_in(store) == []
 
@@ -252,3 +254,30 @@ def test_a_cpu_gets_int4_where_memory_sets_the_pace() -> None:
 )
 def test_a_name_tells_the_number_of_parameters(name: str, parameters: float | None) -> None:
     assert parameters_in_name(name) == parameters
+
+
+def test_a_token_that_the_weights_do_not_know_is_refused_before_it_is_computed(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    folder = write_checkpoint(tmp_path / "padded")
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.add_special_tokens(["[PAD]"])
+    tokenizer.save(str(path))
+    text = pull_from(store, Wanted(MODEL), folder).tokenizer()
+    with pytest.raises(BadParameter, match="the text has the token 258, and the weights know 258"):
+        text.encode_raw("a[PAD]")
+    message = [{"role": "user", "content": "a[PAD]<end>"}]
+    assert 257 not in text.encode_chat(message)  # with a template it stays text
+
+
+def test_without_a_template_a_special_token_in_a_message_stays_text(
+    store: ArtifactStore, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "bare")
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
+    text = pull_from(store, Wanted(MODEL), folder).tokenizer()
+    assert text.encode_raw("hi<end>")[-1] == 257
+    assert text.encode_chat([{"role": "user", "content": "hi<end>"}]) == text.encode_raw("hi") + [
+        text.encode_raw(letter)[0] for letter in "<end>"
+    ]

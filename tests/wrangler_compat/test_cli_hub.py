@@ -144,6 +144,8 @@ def test_without_a_network_what_is_here_is_used(pull: Pull, hub: Hub, store: Art
     made = store.find(artifact_key(MODEL))
     assert made is not None
     assert made.manifest.precision == "fp32"
+    offline = pull(HF_HUB_OFFLINE="1")
+    assert offline.returncode == 0, offline.stderr
 
 
 def test_a_repository_answers_for_another_name(pull: Pull, store: ArtifactStore) -> None:

@@ -128,3 +128,23 @@ def test_the_stand_in_s_own_file_is_not_rounded_anew() -> None:
         pytest.skip("this cache holds the stand-in without the file it was built from")
     for options in (("--precision", "fp32"), ("--kv", "int8")):
         one_sentence(roost("pull", MODEL, "--from", str(STAND_IN_FILE), *options), "leave out --precision and --kv")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "@cf/../.."])
+def test_rm_takes_no_name_that_leads_elsewhere(checkpoint: str, name: str) -> None:
+    roost("pull", MODEL, "--from", checkpoint)
+    result = roost("rm", name)
+    assert result.exit_code == 1
+    assert len(told("cache")["entries"]) == 1
+
+
+@pytest.mark.parametrize("option", ["--keep-alive=-5", "--keep-alive=nan", "--memory=nan", "--memory=inf"])
+def test_a_number_that_is_none_is_refused(option: str) -> None:
+    one_sentence(roost("serve", "--offline", "--port", "0", option), "a number from 0 on is needed")
+
+
+def test_an_end_token_that_is_no_number_is_one_sentence(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "odd")
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stated, "eos_token_id": 2.5}))
+    one_sentence(roost("pull", MODEL, "--from", str(folder)), "holds a value of another kind than expected")
