@@ -173,6 +173,12 @@ class ArtifactStore:
                 found.append(self.find(path.parent.name))
         return [artifact for artifact in found if artifact is not None]
 
+    def unusable(self) -> dict[str, int]:
+        """What takes room and answers nobody, damaged or made by another version: the bytes by key."""
+        usable = {artifact.folder.name for artifact in self.all()}
+        folders = (path for path in sorted((self.root / "artifacts").glob("*")) if path.is_dir())
+        return {path.name: _bytes_in(path) for path in folders if _KEY.fullmatch(path.name) and path.name not in usable}
+
     def unfinished(self) -> dict[str, int]:
         """What killed processes left of artifacts that they were making: the bytes by key."""
         found = (path for path in (self.root / "artifacts").glob(f".*{_PARTIAL}") if path.is_dir())

@@ -253,6 +253,8 @@ def show_cache(*, as_json: bool) -> None:
     entries = [_entry(made.manifest, made.size) for made in store.all()]
     downloads = (path for path in store.downloads.glob("*") if path.is_file() and path.suffix != ".lock")
     entries += [{"model": "(download)", "weights": path.name, "bytes": path.stat().st_size} for path in downloads]
+    unusable = store.unusable().items()
+    entries += [{"model": "(damaged or outdated)", "weights": key, "bytes": size} for key, size in unusable]
     unfinished = store.unfinished().items()
     entries += [{"model": "(half-made)", "weights": key, "bytes": size} for key, size in unfinished]
     total = sum(entry["bytes"] for entry in entries)

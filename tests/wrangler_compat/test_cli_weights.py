@@ -148,3 +148,14 @@ def test_an_end_token_that_is_no_number_is_one_sentence(tmp_path: Path) -> None:
     stated = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**stated, "eos_token_id": 2.5}))
     one_sentence(roost("pull", MODEL, "--from", str(folder)), "holds a value of another kind than expected")
+
+
+def test_what_is_damaged_is_listed_and_goes(checkpoint: str, cache: Path) -> None:
+    roost("pull", MODEL, "--from", checkpoint)
+    data = cache / "artifacts" / artifact_key(MODEL) / "decoder.onnx.data"
+    data.write_bytes(data.read_bytes()[:-1])
+    (entry,) = told("cache")["entries"]
+    assert (entry["model"], entry["weights"]) == ("(damaged or outdated)", artifact_key(MODEL))
+    assert entry["bytes"] > 100_000
+    assert roost("rm", MODEL).exit_code == 0
+    assert told("cache")["entries"] == []
