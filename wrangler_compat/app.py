@@ -18,6 +18,7 @@ from wrangler_compat.finetunes import finetunes_door
 from wrangler_compat.gateway import Gateway
 from wrangler_compat.markdown import markdown_door
 from wrangler_compat.openai import openai_door
+from wrangler_compat.openapi import openapi_door
 from wrangler_compat.pages import HOME, pages_door
 from wrangler_compat.rest import rest_door
 from wrangler_compat.transports import CARRIED, WIRE_HOST, transports
@@ -41,6 +42,7 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
             *markdown_door(),
             *openai_door(),
             *rest_door(),
+            *openapi_door(),
             *pages_door(),
         ],
         hosts=hosts,
