@@ -93,6 +93,16 @@ def test_repetition_penalty_of_zero_means_none() -> None:
     assert draw(SamplingParams(temperature=0, repetition_penalty=0), 3) == [int(LOGITS.argmax())] * 3
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("penalty", [5e-324, 1e-200, 1e-30, 1e30, 1e300, -1e300])
+@pytest.mark.parametrize("name", ["repetition_penalty", "frequency_penalty", "presence_penalty"])
+def test_no_penalty_is_too_strong_to_draw(name: str, penalty: float) -> None:
+    if name == "repetition_penalty":
+        penalty = abs(penalty)  # no card lets one below 0 through
+    params = SamplingParams(temperature=1, seed=1, **{name: penalty})
+    assert all(0 <= token < len(LOGITS) for token in draw(params, 20, prompt=[0, 1, 2]))
+
+
 def test_frequency_penalty_grows_with_every_use() -> None:
     logits = np.array([1.0, 0.0], np.float32)
     assert draw(SamplingParams(temperature=0, frequency_penalty=0.4), 5, logits, prompt=[0, 0, 0, 0]) == [0, 0, 0, 1, 0]

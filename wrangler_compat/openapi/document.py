@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from catalog import Catalog
+from runtime.tasks import TASKS
 from worker.bindings import AI
 from wrangler_compat.openapi.cards import run_operation, run_path
 from wrangler_compat.openapi.operations import OPERATIONS
@@ -45,11 +46,11 @@ def describe_doors(routes: Iterable[BaseRoute], catalog: Catalog, url: str, *, t
     paths: dict[str, dict[str, Any]] = {}
     for path, method in _offered(routes):
         if (operation := OPERATIONS.get((path, method))) is not None:
-            paths.setdefault(path, _at(path, catalog))[method] = operation.described(statuses=edge)
+            paths.setdefault(path, _at(path))[method] = operation.described(statuses=edge)
     for card in sorted(catalog, key=lambda card: card.name):
         path = run_path(card)
-        paths[path] = {**_at(path, catalog), "post": run_operation(card).described(statuses=edge)}
-    document = {
+        paths[path] = {**_at(path), "post": run_operation(card).described(statuses=edge)}
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "roost",
@@ -59,14 +60,18 @@ def describe_doors(routes: Iterable[BaseRoute], catalog: Catalog, url: str, *, t
         },
         "servers": [{"url": url}],
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": SHAPES},
+        "components": {"schemas": {**SHAPES, **_names(catalog)}},
     }
-    return {**document, **_secured()} if token else document
+    if token:
+        document["security"] = [{"token": []}]
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return document
 
 
-def _secured() -> dict[str, Any]:
-    scheme = {"token": {"type": "http", "scheme": "bearer"}}
-    return {"security": [{"token": []}], "components": {"schemas": SHAPES, "securitySchemes": scheme}}
+def _names(catalog: Catalog) -> dict[str, Any]:
+    known = sorted(card.name for card in catalog)
+    runnable = [name for name in known if catalog[name].task.name in TASKS]
+    return {"ModelName": {"enum": known}, "RunnableName": {"enum": runnable}}
 
 
 def _offered(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
@@ -80,9 +85,9 @@ def _offered(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
             yield path + _TWIN, method.lower()
 
 
-def _at(path: str, catalog: Catalog) -> dict[str, Any]:
+def _at(path: str) -> dict[str, Any]:
     """What is true of every method of a path: its parameters. A model's slashes are escaped there."""
     names = re.findall(r"\{(\w+)\}", path)
-    schemas = {**_PARAMETERS, "model": {"type": "string", "enum": sorted(card.name for card in catalog)}}
+    schemas = {**_PARAMETERS, "model": {"$ref": "#/components/schemas/ModelName"}}
     found = [{"name": name, "in": "path", "required": True, "schema": schemas[name]} for name in names]
     return {"parameters": found} if found else {}

@@ -26,7 +26,7 @@ _TUNE_STATUSES = (400, 405, 409, 413)
 
 
 def _openai(id_: str, summary: str, gives: str, needed: dict[str, object], *, streams: bool = True) -> Operation:
-    takes = an_object({"model": TEXT, **needed})
+    takes = an_object({"model": ref("RunnableName"), **needed})
     return Operation(
         id_,
         "OpenAI",
@@ -55,7 +55,7 @@ CLOUDFLARE: dict[tuple[str, str], Operation] = {
         "Catalogue",
         "A model's input and output JSON Schemas",
         gives=envelope(an_object({"input": {"type": "object"}, "output": {"type": "object"}})),
-        query={"model": TEXT},
+        query={"model": ref("ModelName")},
         needed=("model",),
         statuses=(400,),
     ),
@@ -87,7 +87,7 @@ CLOUDFLARE: dict[tuple[str, str], Operation] = {
         "Fine-tunes",
         "A new one, as yet without files",
         gives=envelope(ref("Finetune")),
-        takes=an_object({"model": TEXT, "name": TEXT}, {"description": TEXT, "public": BOOLEAN}),
+        takes=an_object({"model": ref("ModelName"), "name": TEXT}, {"description": TEXT, "public": BOOLEAN}),
         statuses=_TUNE_STATUSES,
     ),
     (f"{_ACCOUNT}/finetunes/public", "get"): Operation(
