@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import CODES
-from wrangler_compat.openapi.shapes import TEXT, Schema, ref
+from wrangler_compat.openapi.shapes import TEXT, Schema, an_object, ref
 
 RUN_STATUSES = tuple(sorted({row.status for row in CODES.values()} - {401, 403, 404}))
 """How running a model may be refused: by the table of errors, without what is refused before it is asked."""
+_EVENT: Schema = {**an_object({"data": TEXT}), "description": "one server-sent event: JSON, or [DONE] at the end"}
 _REQUEST_ID: Schema = {"cf-ai-req-id": {"required": True, "schema": {"type": "string", "format": "uuid"}}}
 
 
@@ -63,7 +64,7 @@ class Operation:
         if self.gives is not None:
             content: dict[str, Any] = {"application/json": {"schema": self.gives}}
             if self.streams:
-                content["text/event-stream"] = {"schema": TEXT}
+                content["text/event-stream"] = {"schema": _EVENT}
             found["200"] = {"description": "The answer", **headers, "content": content}
         refusal = {"content": {"application/json": {"schema": ref(self.failure)}}}
         for status in sorted({*self.statuses}):
