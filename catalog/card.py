@@ -74,6 +74,11 @@ class Limits(BaseModel):
     max_input_tokens: int | None = None
     output_dimensions: int | None = None
 
+    @property
+    def total(self) -> int | None:
+        """The most tokens of a prompt and its answer together."""
+        return self.max_total_tokens or self.context_window
+
 
 class ModelCard(BaseModel):
     """A model as the catalogue knows it."""

@@ -75,14 +75,14 @@ class InputSchema:
 
 
 class OutputSchema:
-    """One output schema. Published variants overlap, so an answer is of it if it is of any of them."""
+    """One output schema. Published variants overlap, at every depth, so an answer need only be of any of them."""
 
     def __init__(self, schema: Json) -> None:
         self.variants = leaves(schema)
 
     @cached_property
     def _validators(self) -> list[jsonschema_rs.Validator]:
-        return [jsonschema_rs.validator_for(variant) for variant in self.variants]
+        return [jsonschema_rs.validator_for(_any_of(variant)) for variant in self.variants]
 
     def accepts(self, answer: object) -> bool:
         """Whether ``answer`` is what the schema promises."""
@@ -143,6 +143,15 @@ def practical(schema: Json) -> Json:
         if branches := schema.get(key):
             loose[key] = _distinct([practical(branch) if isinstance(branch, dict) else branch for branch in branches])
     return loose
+
+
+def _any_of(node: Any) -> Any:
+    """A schema with ``anyOf`` in every place of ``oneOf``."""
+    if isinstance(node, list):
+        return [_any_of(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {"anyOf" if key == "oneOf" and isinstance(value, list) else key: _any_of(value) for key, value in node.items()}
 
 
 def _distinct(branches: list[Any]) -> list[Any]:
