@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from catalog.oddities import oddities
+from catalog.oddities import oddities_of
 from catalog.schema import InputSchema, OutputSchema, compile_error
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -176,14 +176,21 @@ class ModelCard(BaseModel):
 
     @cached_property
     def anomalies(self) -> tuple[str, ...]:
-        """What is odd about this card, a sentence each; empty for most."""
+        """What is wrong with this card, a sentence each; empty for most."""
         found = []
         for side, schema in (("input", self.input_schema), ("output", self.output_schema)):
             if schema is None:
                 found.append(f"no {side} schema")
             elif error := compile_error(schema):
                 found.append(f"the {side} schema doesn't compile: {error}")
-        return (*found, *oddities(self))
+        if (self.source == 1) != self.name.startswith("@cf/"):
+            found.append(f"source {self.source} doesn't fit the name {self.name}")
+        return tuple(found)
+
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What a reader of this card may stumble over though it works, a sentence each."""
+        return tuple(oddities_of(self))
 
     def validate_inputs(self, inputs: object) -> Json:
         """``inputs`` checked against the card's schema, defaults filled in; raises :class:`InvalidInput`."""

@@ -15,10 +15,8 @@ _KEYWORDS_OF_OTHERS = {"errorMessage": "ajv-errors'", "source": "a merge tool's"
 _TOO_LARGE = 2**32
 
 
-def oddities(card: ModelCard) -> Iterator[str]:
+def oddities_of(card: ModelCard) -> Iterator[str]:
     """A sentence for each."""
-    if (card.source == 1) != card.name.startswith("@cf/"):
-        yield f"source {card.source} doesn't fit the name {card.name}"
     yield from _of_properties(card)
     if card.input_schema is not None:
         yield from _of_lora(card)

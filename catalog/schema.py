@@ -151,7 +151,9 @@ def _any_of(node: Any) -> Any:
         return [_any_of(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {"anyOf" if key == "oneOf" and isinstance(value, list) else key: _any_of(value) for key, value in node.items()}
+    return {
+        "anyOf" if key == "oneOf" and isinstance(value, list) else key: _any_of(value) for key, value in node.items()
+    }
 
 
 def _distinct(branches: list[Any]) -> list[Any]:

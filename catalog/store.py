@@ -63,33 +63,24 @@ class Page:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """A file that adds no model to the catalogue, and why, in one sentence."""
-
-    path: Path
-    reason: str
-
-
 @dataclass(slots=True)
 class Catalog:
-    """Cards by name; ``files`` says where each came from, ``passed_over`` what else lay there."""
+    """Cards by name; ``files`` says where each came from."""
 
     cards: dict[str, ModelCard] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
-    passed_over: list[PassedOver] = field(default_factory=list)
 
     @classmethod
-    def load(cls, *folders: Path) -> Catalog:
+    def load(cls, *folders: Path, told: bool = True) -> Catalog:
         """The seed, then the cards of ``folders``, of which a later one wins over an earlier, then the shipped ones.
 
-        Among several cards of a name in one folder the newest wins. What is passed over is logged: a second card of a
-        name, or a file that is no card; a shipped card that makes way is not.
+        Among several cards of a name in one folder the newest wins. What is passed over in ``folders`` is logged if
+        it is to be ``told``: files that are no cards, and how many cards made way for another of their name.
         """
         catalog = cls()
         catalog._add_all([(SEED_FILE, load_card(SEED_FILE))], told=False)
         for folder in reversed(folders):
-            catalog._add_all(read_folder(folder), told=True)
+            catalog._add_all(read_folder(folder), told=told)
         catalog._add_all(((path, card) for path, card in read_folder(SHIPPED) if path != SEED_FILE), told=False)
         return catalog
 
@@ -97,19 +88,17 @@ class Catalog:
         cards = []
         for path, card in found:
             if isinstance(card, CardError):
-                self._pass_over(path, str(card), told=True)
+                if told:
+                    _log.warning("passed over %s", card)
             else:
                 cards.append((path, card))
+        taken = 0
         for path, card in sorted(cards, key=lambda pair: pair[1].age):
-            if card.name in self.cards:
-                self._pass_over(path, f"{card.name} has a card in {_called(self.files[card.name])}", told=told)
-            else:
-                self.cards[card.name], self.files[card.name] = card, path
-
-    def _pass_over(self, path: Path, reason: str, *, told: bool) -> None:
-        self.passed_over.append(PassedOver(path, reason))
-        if told:
-            _log.warning("passed over %s: %s", path.name, reason)
+            taken += card.name in self.cards
+            if self.cards.setdefault(card.name, card) is card:
+                self.files[card.name] = path
+        if taken and told:
+            _log.warning("passed over %d cards whose models have others: roost models doctor names them", taken)
 
     def __getitem__(self, name: str) -> ModelCard:
         try:
@@ -151,7 +140,3 @@ def read_folder(folder: Path) -> Iterator[tuple[Path, ModelCard | CardError]]:
                 yield path, load_card(path)
             except CardError as error:
                 yield path, error
-
-
-def _called(path: Path) -> str:
-    return "roost itself" if path.is_relative_to(SHIPPED) else path.name

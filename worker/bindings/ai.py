@@ -114,7 +114,7 @@ class AI:
         card = self.catalog[call.model]
         inputs = plain_messages(call.inputs)
         checked = card.validate_inputs(inputs)
-        _refuse_what_cannot_run(card)
+        refuse_what_cannot_run(card)
         wanted = with_features(card, inputs, checked, call.extras, json_everywhere=self._json_everywhere)
         request, lora = read_inputs(emulated(card, wanted, call.inputs)), wanted_lora(card, inputs)
         finetune = None if lora is None else await asyncio.to_thread(chosen_finetune, card, lora, self.finetunes)
@@ -185,7 +185,8 @@ def describe(card: ModelCard) -> dict[str, Any]:
     return {**shown, "properties": [entry.model_dump(mode="json") for entry in card.properties]}
 
 
-def _refuse_what_cannot_run(card: ModelCard) -> None:
+def refuse_what_cannot_run(card: ModelCard) -> None:
+    """Raise :class:`NotEmulated` for a model whose task roost can't run."""
     if card.task.name not in TASKS:
         raise NotEmulated(f"{card.name} performs {card.task.name}, which roost can't run yet")
 
