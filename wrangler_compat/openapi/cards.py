@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 
 from catalog import ModelCard
-from catalog.card import compile_error
+from catalog.schema import compile_error, leaves
+from catalog.shape import Shape, shape_of
 from runtime.tasks import TASKS
 from wrangler_compat.openapi.operation import RUN_STATUSES, Operation
 from wrangler_compat.openapi.shapes import Schema, envelope, ref
-from wrangler_compat.pages.schema_tree import properties, variants
+from wrangler_compat.pages.schema_tree import properties
 from wrangler_compat.pages.snippets import example
 
+_SHAPES = {
+    Shape.NATIVE: "TextGenerationResult",
+    Shape.FUNCTIONS: "TextGenerationResult",
+    Shape.CHAT: "ChatCompletion",
+    Shape.TEXT: "Completion",
+    Shape.RESPONSE: "Response",
+}
 _RUN = "/client/v4/accounts/{account}/ai/run"
 
 
@@ -46,13 +54,14 @@ def _inputs(card: ModelCard) -> Schema:
 def _result(card: ModelCard) -> Schema:
     """What roost answers with: cards promise text where JSON mode gives objects, and don't tell the usage."""
     if card.task.name == "Text Generation":
-        return ref("TextGenerationResult")
+        found = sorted({_SHAPES[shape_of(card, {name: ""})] for name in ("prompt", "messages", "input")})
+        return ref(found[0]) if len(found) == 1 else {"anyOf": [ref(name) for name in found]}
     schema = card.output_schema or {}
     if not schema or compile_error(schema) is not None:
         return {}
-    found = [branch for branch in variants(schema) if branch.get("format") != "binary"]
+    found = [branch for branch in leaves(schema) if branch.get("format") != "binary"]
     return {"anyOf": found} if found else {}
 
 
 def _streams(card: ModelCard) -> bool:
-    return any("stream" in properties(branch) for branch in variants(card.input_schema or {}))
+    return any("stream" in properties(branch) for branch in leaves(card.input_schema or {}))

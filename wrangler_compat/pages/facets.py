@@ -41,11 +41,6 @@ def runs_here(card: ModelCard) -> bool:
     return card.task.name in TASKS
 
 
-def calls_functions(card: ModelCard) -> bool:
-    """Whether the card says that the model calls functions."""
-    return card.text_of("function_calling") == "true"
-
-
 def _yes(question: Callable[[ModelCard], bool]) -> Read:
     return lambda card: _YES_NO[not question(card)]
 
@@ -53,7 +48,7 @@ def _yes(question: Callable[[ModelCard], bool]) -> Read:
 FACETS = (
     Facet("runs", "Runs here", _yes(runs_here)),
     Facet("task", "Task", lambda card: card.task.name),
-    Facet("tools", "Function calling", _yes(calls_functions)),
+    Facet("tools", "Function calling", _yes(lambda card: card.calls_functions)),
     Facet("lora", "LoRA", _yes(lambda card: card.takes_lora)),
     Facet("beta", "Beta", _yes(lambda card: card.beta)),
     Facet("deprecated", "Deprecated", _yes(lambda card: card.deprecated)),

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from catalog import ModelCard
-from wrangler_compat.pages.schema_tree import Schema, properties, required_names, variant_title, variants
+from catalog.schema import leaves
+from wrangler_compat.pages.schema_tree import Schema, properties, required_names, variant_title
 
 _APART = {"messages", "stream"}
 """Parameters that the page has a place of its own for."""
@@ -73,7 +74,7 @@ class Mode:
 def modes(card: ModelCard) -> list[Mode]:
     """The variants that a form can be made of; chat first where there is one, for most want that."""
     found: dict[str, Mode] = {}
-    for place, schema in enumerate(variants(card.input_schema or {}), 1):
+    for place, schema in enumerate(leaves(card.input_schema or {}), 1):
         if (mode := _mode(schema, place)) is not None:
             found.setdefault(mode.name, mode)
     return sorted(found.values(), key=lambda mode: not mode.chat)
@@ -121,8 +122,12 @@ def _kind(name: str, spec: Mapping[str, Any]) -> Kind:
     if _choices(spec):
         return "choice"
     match spec.get("type"):
-        case "number" | "integer" | "boolean" as plain:
-            return plain
+        case "number":
+            return "number"
+        case "integer":
+            return "integer"
+        case "boolean":
+            return "boolean"
         case "string" if spec.get("format") != "binary":
             return "long" if name in _LONG_TEXTS else "text"
         case _:

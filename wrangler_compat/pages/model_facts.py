@@ -8,7 +8,7 @@ from catalog import ModelCard
 from runtime.errors import ArtifactError, NoWeights
 from runtime.loading import expected_device
 from runtime.pool import Pool
-from wrangler_compat.pages.facets import calls_functions, runs_here
+from wrangler_compat.pages.facets import runs_here
 from wrangler_compat.pages.form import as_json, modes
 from wrangler_compat.pages.schema_tree import tree
 from wrangler_compat.pages.snippets import example, snippets
@@ -25,9 +25,9 @@ def summary(card: ModelCard) -> dict[str, Any]:
         "runs_here": runs_here(card),
         "beta": card.beta,
         "lora": card.takes_lora,
-        "function_calling": calls_functions(card),
+        "function_calling": card.calls_functions,
         "deprecated": card.deprecated,
-        "context": card.limits.context_window or card.limits.max_total_tokens,
+        "context": card.limits.total,
     }
 
 
@@ -43,7 +43,7 @@ def details(card: ModelCard, pool: Pool, url: str, *, token: bool) -> dict[str, 
         "tags": list(card.tags),
         "properties": [entry.model_dump(mode="json") for entry in card.properties],
         "limits": card.limits.model_dump(exclude_none=True),
-        "anomalies": list(card.anomalies),
+        "anomalies": [*card.anomalies, *card.oddities],
         "answered_by": answered_by(card, pool),
         "input_schema": card.input_schema,
         "output_schema": card.output_schema,

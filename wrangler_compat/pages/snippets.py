@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from catalog import ModelCard
+from catalog.schema import leaves
 from wrangler_compat.pages.render import path_of
-from wrangler_compat.pages.schema_tree import properties, required_names, variants
+from wrangler_compat.pages.schema_tree import properties, required_names
 
 INPUTS = "__INPUTS__"
 Notation = Literal["shell", "javascript", "python", "keywords"]
@@ -50,7 +51,7 @@ def snippets(card: ModelCard, url: str, *, token: bool) -> list[Snippet]:
 
 def example(card: ModelCard) -> dict[str, Any]:
     """Inputs that the card's schema takes: a chat, or what its first variant with names requires."""
-    branches = variants(card.input_schema or {})
+    branches = leaves(card.input_schema or {})
     if any("messages" in properties(branch) for branch in branches):
         return {**_CHAT, "max_tokens": 64}
     named = [branch for branch in branches if properties(branch)]

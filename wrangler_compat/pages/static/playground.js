@@ -138,7 +138,6 @@ async function run(request, place) {
       text: say,
       value: (value) => say(typeof value === "string" ? value : JSON.stringify(value, null, 2)),
       usage: (told) => { usage = told; },
-      by: () => {},
     });
     meter.show(usage, usage.neurons);
     at("said").textContent = "The answer is complete.";
