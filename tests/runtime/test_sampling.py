@@ -1,5 +1,7 @@
 """Sampling laws: greedy limits, kept candidates, penalties, and streams that depend on (seed, position) alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,7 +101,7 @@ def test_repetition_penalty_of_zero_means_none() -> None:
 def test_no_penalty_is_too_strong_to_draw(name: str, penalty: float) -> None:
     if name == "repetition_penalty":
         penalty = abs(penalty)  # no card lets one below 0 through
-    params = SamplingParams(temperature=1, seed=1, **{name: penalty})
+    params = dataclasses.replace(SamplingParams(temperature=1, seed=1), **{name: penalty})
     assert all(0 <= token < len(LOGITS) for token in draw(params, 20, prompt=[0, 1, 2]))
 
 

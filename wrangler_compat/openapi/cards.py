@@ -54,8 +54,8 @@ def _inputs(card: ModelCard) -> Schema:
 def _result(card: ModelCard) -> Schema:
     """What roost answers with: cards promise text where JSON mode gives objects, and don't tell the usage."""
     if card.task.name == "Text Generation":
-        found = sorted({_SHAPES[shape_of(card, {name: ""})] for name in ("prompt", "messages", "input")})
-        return ref(found[0]) if len(found) == 1 else {"anyOf": [ref(name) for name in found]}
+        shapes = {_SHAPES[shape_of(card, {name: ""})] for name in ("prompt", "messages", "input")}
+        return {"anyOf": [ref(name) for name in sorted(shapes)]}
     schema = card.output_schema or {}
     if not schema or compile_error(schema) is not None:
         return {}

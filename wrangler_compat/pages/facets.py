@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
+
+from starlette.datastructures import QueryParams
 
 from catalog import ModelCard
 from runtime.tasks import TASKS
 
 _YES_NO = ("yes", "no")
 Read: TypeAlias = Callable[[ModelCard], str]
-
-
-class Params(Protocol):
-    """A query string, as starlette reads it."""
-
-    def getlist(self, key: Any) -> list[Any]:
-        """Every value of a name."""
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """The last value of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +56,7 @@ class Browse:
     chosen: Mapping[str, frozenset[str]]
 
     @classmethod
-    def of(cls, params: Params) -> Browse:
+    def of(cls, params: QueryParams) -> Browse:
         """The query string's; unknown names are ignored."""
         chosen = {facet.name: frozenset(filter(None, params.getlist(facet.name))) for facet in FACETS}
         return cls(str(params.get("q") or "").strip(), chosen)
