@@ -22,6 +22,7 @@ async function follow(target) {
   latest = new AbortController();
   try {
     await swap(target, ["facets", "results"], latest.signal);
+    document.getElementById("said").textContent = document.getElementById("count").textContent;
   } catch (fault) {
     if (fault.name !== "AbortError") location.assign(target);
   }
