@@ -1,6 +1,6 @@
 """Sampling laws: greedy limits, kept candidates, penalties, and streams that depend on (seed, position) alone."""
 
-import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,9 +99,8 @@ def test_repetition_penalty_of_zero_means_none() -> None:
 @pytest.mark.parametrize("penalty", [5e-324, 1e-200, 1e-30, 1e30, 1e300, -1e300])
 @pytest.mark.parametrize("name", ["repetition_penalty", "frequency_penalty", "presence_penalty"])
 def test_no_penalty_is_too_strong_to_draw(name: str, penalty: float) -> None:
-    if name == "repetition_penalty":
-        penalty = abs(penalty)  # no card lets one below 0 through
-    params = dataclasses.replace(SamplingParams(temperature=1, seed=1), **{name: penalty})
+    given: dict[str, Any] = {name: abs(penalty) if name == "repetition_penalty" else penalty}  # a card's is from 0 on
+    params = SamplingParams(temperature=1, seed=1, **given)
     assert all(0 <= token < len(LOGITS) for token in draw(params, 20, prompt=[0, 1, 2]))
 
 

@@ -67,7 +67,7 @@ class Browser:
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value that a script returns."""
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def wait(self, until: Callable[[], Any]) -> Any:
         """The first true value."""
@@ -89,7 +89,7 @@ class Browser:
     def axe(self) -> list[str]:
         """What axe-core finds wrong with the page."""
         self.run(AXE.read_text(encoding="utf-8"))
-        found: list[str] = self.driver.execute_async_script(_RUN_AXE)  # type: ignore[no-untyped-call]
+        found: list[str] = self.driver.execute_async_script(_RUN_AXE)
         return found
 
     def logged(self) -> list[str]:

@@ -297,7 +297,7 @@ def test_a_token_is_asked_for_once() -> None:
         ask(window, "Hello")
         settled(window)
         assert numbers(window)["Tokens written"] == "4"
-        assert TOKEN not in str(window.driver.get_cookies())  # type: ignore[no-untyped-call]
+        assert TOKEN not in str(window.driver.get_cookies())
         code = window.find(".snippet:not([hidden]) code").get_attribute("textContent") or ""
         assert "$ROOST_TOKEN" in code
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from catalog import Catalog, parse_card
+from catalog import Catalog, ModelCard, parse_card
 from tests.worker.asking import GREEDY, MODEL
 from tests.worker.live import live
 from tests.wrangler_compat.browser import browser, needs_browser
@@ -24,6 +24,7 @@ from worker.guard import PAGE_COOKIE
 from wrangler_compat.app import create_app
 from wrangler_compat.pages.facets import FACETS, Browse
 from wrangler_compat.pages.form import modes
+from wrangler_compat.pages.snippets import example
 
 LIST, STATUS = "/cdn-cgi/local/models", "/cdn-cgi/local/status"
 PAGES = [LIST, f"{LIST}/{MODEL}", f"/cdn-cgi/local/playground/{MODEL}", STATUS]
@@ -92,6 +93,11 @@ def test_a_browser_is_led_to_the_models(http: httpx.Client, path: str) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, LIST)
 
 
+def test_the_root_is_a_page_for_those_who_look_alone(http: httpx.Client) -> None:
+    assert http.post("/").status_code == 404
+    assert http.get("/", headers={"mf-url": "http://elsewhere.example/run"}).status_code == 501
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_has_a_twin_of_the_same_data(http: httpx.Client, path: str) -> None:
     shown = http.get(path)
@@ -150,6 +156,17 @@ def test_the_form_has_the_ranges_and_defaults_of_the_schema(http: httpx.Client) 
     box = re.search(r'<input type="number" id="chat-max_tokens"[^>]*>', text)
     assert box is not None
     assert 'placeholder="256"' in box[0]
+
+
+def test_text_that_may_be_a_list_is_typed_as_text() -> None:
+    (mode, *_) = modes(CATALOG["@cf/baai/bge-base-en-v1.5"])
+    assert [field.kind for field in mode.fields if field.name == "text"] == ["loose"]
+
+
+@pytest.mark.parametrize("card", [card for card in CATALOG if card.input_schema], ids=lambda card: card.name)
+def test_the_example_is_what_the_card_takes(card: ModelCard) -> None:
+    taken = card.validate_inputs(example(card))
+    assert taken or not example(card)
 
 
 @given(st.data())

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from catalog import ModelCard
 from catalog.schema import leaves
-from wrangler_compat.pages.schema_tree import Schema, properties, required_names, variant_title
+from wrangler_compat.pages.schema_tree import Schema, properties, required_names, variant_title, variants
 
 _APART = {"messages", "stream"}
 """Parameters that the page has a place of its own for."""
 _LONG_TEXTS = {"prompt", "text", "input_text", "system_prompt", "source_code"}
-Kind = Literal["text", "long", "number", "integer", "boolean", "choice", "json"]
+Kind = Literal["text", "long", "number", "integer", "boolean", "choice", "json", "loose"]
+"""``loose``: JSON of a list or an object, and text where it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def _kind(name: str, spec: Mapping[str, Any]) -> Kind:
         case "string" if spec.get("format") != "binary":
             return "long" if name in _LONG_TEXTS else "text"
         case _:
-            return "json"
+            return "loose" if any(branch.get("type") == "string" for branch in variants(spec)) else "json"
 
 
 def _choices(spec: Mapping[str, Any]) -> tuple[str, ...]:

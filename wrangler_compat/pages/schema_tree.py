@@ -74,9 +74,9 @@ def _variant(schema: Schema, place: int, depth: int) -> Node:
 def variant_title(schema: Schema, place: int) -> str:
     """What to call a branch: its own title, what it requires or what it is."""
     if isinstance(title := schema.get("title"), str) and title.strip():
-        return title.strip()
-    if needed := required_names(schema):
-        return f"with {' and '.join(needed)}"
+        return title.strip().replace("_", " ")
+    if named := required_names(schema) or list(properties(schema))[:2]:
+        return f"with {' and '.join(named)}"
     return str(schema.get("contentType") or f"variant {place}")
 
 

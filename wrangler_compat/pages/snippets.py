@@ -19,7 +19,12 @@ from wrangler_compat.pages.schema_tree import properties, required_names
 
 INPUTS = "__INPUTS__"
 Notation = Literal["shell", "javascript", "python", "keywords"]
-_TEXTS = {"text": "roost answers on your own machine.", "input_text": "A long text to make short.", "target_lang": "fr"}
+_TEXTS = {
+    "text": "roost answers on your own machine.",
+    "sample_rate": "16000",
+    "input_text": "A long text to make short.",
+    "target_lang": "fr",
+}
 _CHAT = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 _IN_OPENAI = {"messages", "temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "max_tokens"}
 
@@ -52,7 +57,7 @@ def snippets(card: ModelCard, url: str, *, token: bool) -> list[Snippet]:
 def example(card: ModelCard) -> dict[str, Any]:
     """Inputs that the card's schema takes: a chat, or what its first variant with names requires."""
     branches = leaves(card.input_schema or {})
-    if any("messages" in properties(branch) for branch in branches):
+    if card.task.name == "Text Generation" and any("messages" in properties(branch) for branch in branches):
         return {**_CHAT, "max_tokens": 64}
     named = [branch for branch in branches if properties(branch)]
     best = min(named, key=lambda branch: not required_names(branch), default={})

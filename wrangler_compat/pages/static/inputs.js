@@ -21,8 +21,19 @@ function read(box) {
       return text.trim() === "" ? undefined : Number(text); // out of range goes out too: the platform's words are the answer
     case "json":
       return text.trim() === "" ? undefined : parsed(box, text);
+    case "loose":
+      return text.trim() === "" ? undefined : listed(text);
     default:
       return text === "" ? undefined : text;
+  }
+}
+
+function listed(text) {
+  try {
+    const value = JSON.parse(text);
+    return value !== null && typeof value === "object" ? value : text;
+  } catch {
+    return text;
   }
 }
 
