@@ -112,11 +112,11 @@ def test_a_users_card_wins_over_a_shipped_one_of_its_name(tmp_path: Path) -> Non
 
 
 def test_of_several_cards_in_a_folder_the_newest_wins(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dates = {"a": None, "b": "2025-01-01", "c": "2026-07-01", "d": "2026-02-01"}
+    dates = {"w": None, "x": "2025-01-01", "y": "2026-07-01", "z": "2026-02-01"}
     for name, date in dates.items():
         write(tmp_path, "@cf/a/b", created_at=date, description=name).rename(tmp_path / f"{name}.json")
     with caplog.at_level(logging.WARNING):
-        assert Catalog.load(tmp_path)["@cf/a/b"].description == "c"
+        assert Catalog.load(tmp_path)["@cf/a/b"].description == "y"
     assert caplog.messages == ["passed over 3 cards whose models have others: roost models doctor names them"]
 
 
