@@ -124,9 +124,9 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     app = create_app(ai, hosts=hosts, token=options.token)
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
-            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool), tls)
+            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, store), tls)
             return 0
-        return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool))
+        return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, store))
 
 
 async def _serve_beside(
@@ -343,10 +343,10 @@ def show_ps(*, as_json: bool) -> None:
     table(f"roost {running.pid} at {running.url}", names, rows)
 
 
-def _say_ready(url: str, catalog: Catalog, pool: Pool) -> None:
+def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> None:
     """The start-up table: which weights answer for which model, on which device, and where the doors are."""
     runnable = [card for card in catalog if card.task.name in TASKS]
-    own = {made.manifest.answers for made in pool.store.all()}
+    own = {made.manifest.answers for made in store.all()}
     rows = [(card.name, *_answers(card, pool)) for card in runnable if card.name in own]
     others = [card for card in runnable if card.name not in own]
     if others:
