@@ -165,11 +165,6 @@ class Pool:
         raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type {command}")
 
     @property
-    def store(self) -> ArtifactStore:
-        """Where the artifacts are."""
-        return self._store
-
-    @property
     def finetunes(self) -> FinetuneStore:
         """The fine-tunes beside the artifacts."""
         from runtime.finetunes import FinetuneStore  # few need it
