@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -243,6 +244,41 @@ def test_the_code_follows_the_form(window: Browser) -> None:
         code = window.find(".snippet:not([hidden]) code").get_attribute("textContent") or ""
         assert said in code
         assert "«ü»" in code
+
+
+@pytest.mark.parametrize("model", ["@cf/zai-org/glm-5.2", "@cf/openai/gpt-oss-20b", "@cf/meta/llama-guard-3-8b"])
+def test_answers_of_every_shape_are_shown(window: Browser, model: str) -> None:
+    """OpenAI's chunks, the native ones, and a card without streams; what is left at its default isn't sent."""
+    window.open(f"/cdn-cgi/local/playground/{model}")
+    put(window, "max_tokens", "6")
+    ask(window, "Say something.")
+    settled(window)
+    assert numbers(window)["Tokens written"] == "6"
+    assert window.texts(".turn.assistant .words")[0].strip()
+    code = window.find(".snippet:not([hidden]) code").get_attribute("textContent") or ""
+    assert set(json.loads(code.partition("-d '")[2].rpartition("'")[0].replace("'\"'\"'", "'"))) == {
+        "messages",
+        "max_tokens",
+    }
+
+
+def test_openais_responses_are_shown(window: Browser) -> None:
+    window.open("/cdn-cgi/local/playground/@cf/openai/gpt-oss-20b")
+    window.run("[...document.querySelectorAll('[name=mode]')].find((it) => it.value === 'variant-3').click()")
+    put(window, "input", "Say something.", "variant-3")
+    window.find("#send").click()
+    settled(window)
+    assert window.find("#answer").text.strip()
+    assert int(numbers(window)["Tokens written"]) > 0
+
+
+def test_a_model_that_cannot_run_says_so(window: Browser) -> None:
+    window.open("/cdn-cgi/local/playground/@cf/black-forest-labs/flux-1-schnell")
+    put(window, "prompt", "A bird.", "prompt")
+    window.find("#send").click()
+    settled(window)
+    assert window.find("#error").text.startswith("5902: ")
+    window.logged().clear()
 
 
 def test_the_status_refreshes_by_itself(window: Browser) -> None:

@@ -163,6 +163,12 @@ def test_text_that_may_be_a_list_is_typed_as_text() -> None:
     assert [field.kind for field in mode.fields if field.name == "text"] == ["loose"]
 
 
+def test_a_number_that_may_be_null_is_typed_as_a_number() -> None:
+    (chat, *_) = modes(CATALOG["@cf/zai-org/glm-5.2"])
+    (field,) = [field for field in chat.fields if field.name == "temperature"]
+    assert (field.kind, field.hint) == ("number", "0 to 2")
+
+
 @pytest.mark.parametrize("card", [card for card in CATALOG if card.input_schema], ids=lambda card: card.name)
 def test_the_example_is_what_the_card_takes(card: ModelCard) -> None:
     taken = card.validate_inputs(example(card))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from catalog import ModelCard
 from catalog.schema import leaves
-from wrangler_compat.pages.schema_tree import Schema, properties, required_names, variant_title, variants
+from wrangler_compat.pages.schema_tree import Schema, properties, required_names, variant_title, variants, without_null
 
 _APART = {"messages", "stream"}
 """Parameters that the page has a place of its own for."""
@@ -68,8 +68,9 @@ class Mode:
 
     @property
     def parameters(self) -> tuple[Field, ...]:
-        """The rest."""
-        return tuple(field for field in self.fields if field not in self.main)
+        """The rest, what is typed as JSON last."""
+        rest = [field for field in self.fields if field not in self.main]
+        return tuple(sorted(rest, key=lambda field: field.kind in ("json", "loose")))
 
 
 def modes(card: ModelCard) -> list[Mode]:
@@ -105,7 +106,7 @@ def _mode(schema: Schema, place: int) -> Mode | None:
 
 
 def _field(name: str, spec: object, *, required: bool) -> Field:
-    given: Mapping[str, Any] = spec if isinstance(spec, Mapping) else {}
+    given: Mapping[str, Any] = without_null(spec) if isinstance(spec, Mapping) else {}
     return Field(
         name=name,
         kind=_kind(name, given),

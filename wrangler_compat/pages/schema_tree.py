@@ -20,11 +20,30 @@ def tree(schema: object) -> Node | None:
     return _node("", schema, required=False, depth=0) if isinstance(schema, Mapping) and schema else None
 
 
-def variants(schema: Schema) -> list[Schema]:
-    """The branches of a schema, the whole where it has none."""
+def variants(schema: Schema, depth: int = 0) -> list[Schema]:
+    """The branches of a schema, those within branches in their place; the whole where it has none."""
     found = schema.get("oneOf") or schema.get("anyOf")
     branches = [branch for branch in found if isinstance(branch, Mapping)] if isinstance(found, list) else []
-    return branches or [schema]
+    if not branches or depth > _DEEPEST:
+        return [schema]
+    return [leaf for branch in branches for leaf in (variants(branch, depth + 1) if _only_varies(branch) else [branch])]
+
+
+def _only_varies(schema: Schema) -> bool:
+    return not properties(schema) and not isinstance(schema.get("title"), str)
+
+
+def without_null(schema: Schema) -> Schema:
+    """A schema that may be null as what it is otherwise, where that is one thing: a null is as good as absent."""
+    kinds = schema.get("type")
+    if isinstance(kinds, list) and len(real := [kind for kind in kinds if kind != "null"]) == 1:
+        return {**schema, "type": real[0]}
+    branches = variants(schema)
+    real = [branch for branch in branches if branch.get("type") != "null"]
+    if len(real) == 1 and len(branches) > 1:
+        own = {name: value for name, value in schema.items() if name not in ("anyOf", "oneOf")}
+        return without_null({**real[0], **own})
+    return schema
 
 
 def required_names(schema: Schema) -> list[str]:
@@ -40,7 +59,7 @@ def properties(schema: Schema) -> dict[str, Any]:
 
 
 def _node(name: str, schema: object, *, required: bool, depth: int) -> Node:
-    given: Schema = schema if isinstance(schema, Mapping) else {}
+    given: Schema = without_null(schema) if isinstance(schema, Mapping) else {}
     node: Node = {
         "name": name,
         "type": type_of(given),

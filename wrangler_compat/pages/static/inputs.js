@@ -13,9 +13,10 @@ export function readFields(mode) {
 
 function read(box) {
   const text = box.value;
+  if (!box.required && isDefault(box)) return undefined;
   switch (box.dataset.kind) {
     case "boolean":
-      return box.checked === (box.dataset.default === "true") ? undefined : box.checked;
+      return box.checked;
     case "integer":
     case "number":
       return text.trim() === "" ? undefined : Number(text); // out of range goes out too: the platform's words are the answer
@@ -26,6 +27,11 @@ function read(box) {
     default:
       return text === "" ? undefined : text;
   }
+}
+
+function isDefault(box) {
+  if (box.type === "checkbox") return box.checked === (box.dataset.default === "true");
+  return box.tagName === "SELECT" ? box.selectedOptions[0]?.defaultSelected : box.value === box.defaultValue;
 }
 
 function listed(text) {
