@@ -355,6 +355,7 @@ def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> 
     table("", ("model", "answered by", "device"), rows)
     click.echo(f"\nREST     {url}/client/v4/accounts/local/ai/run/MODEL")
     click.echo(f"binding  {url}/run?version=3")
+    click.echo(f"pages    {url}/cdn-cgi/local/models")
     click.echo(f"Ready on {url}")
 
 

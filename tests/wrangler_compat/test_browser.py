@@ -181,7 +181,8 @@ def test_a_chat_remembers_and_can_begin_anew(window: Browser) -> None:
         settled(window)
         assert len(window.all(".turn")) == turns
     code = window.find(".snippet:not([hidden]) code").get_attribute("textContent") or ""
-    assert code.count('"role":"assistant"') == 2
+    assert code.count('"role":"assistant"') == 1  # the last question, as it was asked
+    assert code.count('"role":"user"') == 2
     window.find("#clear").click()
     assert window.all(".turn") == []
     assert '"assistant"' not in (window.find(".snippet:not([hidden]) code").get_attribute("textContent") or "")

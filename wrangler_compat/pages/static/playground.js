@@ -23,8 +23,9 @@ function inputs() {
   const system = at("system").value.trim();
   const message = at("message").value.trim();
   const told = system ? [{ role: "system", content: system }] : [];
-  const asked = message ? [{ role: "user", content: message }] : [];
-  return { messages: [...told, ...history, ...asked], ...given };
+  // With nothing new to say, the code shows what was asked last.
+  const turns = message ? [...history, { role: "user", content: message }] : history.slice(0, -1);
+  return { messages: [...told, ...turns], ...given };
 }
 
 function showMode() {
