@@ -8,6 +8,7 @@ from catalog import ModelCard
 from runtime.errors import ArtifactError, NoWeights
 from runtime.loading import expected_device
 from runtime.pool import Pool
+from worker.errors import CODES, NotEmulated
 from wrangler_compat.pages.facets import runs_here
 from wrangler_compat.pages.form import as_json, modes
 from wrangler_compat.pages.schema_tree import tree
@@ -58,7 +59,8 @@ def details(card: ModelCard, pool: Pool, url: str, *, token: bool) -> dict[str, 
 def answered_by(card: ModelCard, pool: Pool) -> dict[str, Any]:
     """Which weights answer for the model, and where; or why none do."""
     if not runs_here(card):
-        return {"weights": None, "why": f"roost can't run {card.task.name} yet: a request gets error 5902"}
+        code = CODES[NotEmulated].internal
+        return {"weights": None, "why": f"roost can't run {card.task.name} yet: a request gets error {code}"}
     try:
         artifact = pool.artifact(card.name)
     except (NoWeights, ArtifactError) as error:
