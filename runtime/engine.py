@@ -233,7 +233,7 @@ class Engine:
                 self._wake.notify()
 
     def _work(self) -> None:
-        error = EngineFailed("the engine was closed")
+        error = EngineFailed("the engine was closed before the answer ended")
         try:
             while self._receive():
                 if not self._scheduler.idle:

@@ -14,6 +14,7 @@ from worker import AI, TextDelta
 from worker.answer import Answer
 from worker.bindings.ai import refuse_what_cannot_run
 from worker.forms.native import NativeForm
+from worker.server import GRACE
 from wrangler_compat import dev_commands, finetune_commands, model_commands, serving, usage_commands
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
@@ -127,6 +128,13 @@ async def _text_of(answer: Answer) -> str:
     help="Answers written at once; a GPU's memory holds a whole --context for each.",
 )
 @click.option(
+    "--queue",
+    type=click.IntRange(0, 65_536),
+    default=serving.DEFAULT_QUEUE,
+    show_default=True,
+    help="Requests that may wait for a row, for each model; those beyond are refused with 3040.",
+)
+@click.option(
     "--context",
     type=click.IntRange(min=64),
     metavar="TOKENS",
@@ -148,6 +156,13 @@ async def _text_of(answer: Answer) -> str:
 )
 @click.option("--fault", multiple=True, help="Errors on purpose: CODE:0.1, slow:2s, cut:0.05. May be repeated.")
 @click.option("--fault-seed", default=0, show_default=True, help="The same seed, the same faults.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=GRACE,
+    show_default=True,
+    help="Seconds that running answers are given to end at SIGTERM or Ctrl-C; a second one ends roost at once.",
+)
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import signal
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -33,16 +32,17 @@ from runtime.stand_in import CUDA_KEY, GGUF_NAME, KEY, REQUIREMENT, WEIGHTS, fin
 from runtime.tasks import TASKS
 from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS
-from worker.server import bind, serve_until, url_of
+from worker.server import GRACE, bind, serve_until, url_of
 from wrangler_compat import needs
 from wrangler_compat.app import create_app
 from wrangler_compat.authority import listen_tls
+from wrangler_compat.ending import stop_at_signals
 from wrangler_compat.interposing import interposers
-from wrangler_compat.running import Running, announced, find_running
+from wrangler_compat.running import Running, announced, find_running, forget
 from wrangler_compat.terminal import progress, table
 
 DEFAULT_PORT = 8790
-DEFAULT_ROWS, DEFAULT_CONTEXT = EngineConfig().rows, EngineConfig().context
+DEFAULT_ROWS, DEFAULT_CONTEXT, DEFAULT_QUEUE = EngineConfig().rows, EngineConfig().context, EngineConfig().waiting
 EXPORT_TASKS = {
     "Text Generation": (TEXT_GENERATION,),
     "Text Embeddings": ("feature-extraction", "sentence-similarity"),
@@ -68,6 +68,7 @@ class ServeOptions:
     offline: bool = False
     device: str = "auto"
     rows: int = DEFAULT_ROWS
+    queue: int = DEFAULT_QUEUE
     context: int = DEFAULT_CONTEXT
     keep_alive: float = 300.0
     memory: float | None = None
@@ -79,6 +80,7 @@ class ServeOptions:
     fault_seed: int = 0
     debug: bool = False
     tls: bool = False
+    grace: float = GRACE
     quiet: bool = False
 
 
@@ -109,22 +111,24 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
         keep_alive=options.keep_alive or None,
         memory=None if options.memory is None else int(options.memory * 1e9),
         config=EngineConfig(
-            options.rows, context=options.context, deterministic=options.deterministic, debug=options.debug
+            options.rows,
+            options.queue,
+            context=options.context,
+            deterministic=options.deterministic,
+            debug=options.debug,
         ),
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     tls = listen_tls(tls_folder(store)) if options.tls else None
-    fetched = not (options.no_stand_in or options.offline or options.replay)
-    fetch_stand_in(allowed=fetched, device=pool.device)
-    url, stop = url_of(listener), asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    fetch_stand_in(allowed=not (options.no_stand_in or options.offline or options.replay), device=pool.device)
+    url, stop = url_of(listener), stop_at_signals(lambda: forget(run_folder(store), os.getpid()))
     hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
     ai = AI(catalog=catalog, pool=pool, json_everywhere=options.json_everywhere, interposers=between)
     app = create_app(ai, hosts=hosts, token=options.token)
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
-            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, store), tls)
+            ready = functools.partial(_say_ready, url, catalog, pool, store)
+            await serve_until(app, listener, stop, ready, tls, grace=options.grace, last_word=ai.aclose)
             return 0
         return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, store))
 

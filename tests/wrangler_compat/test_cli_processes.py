@@ -102,7 +102,7 @@ def test_a_running_request_may_end_before_the_roost_does(cache: Path) -> None:
             assert next(lines).startswith("data: ")
             process.send_signal(signal.SIGINT)
             assert [line for line in lines if line][-1] == "data: [DONE]"
-        ended(process, signal.SIGINT)
+        assert process.wait(60) == 0
     assert states(cache) == []
 
 
