@@ -23,6 +23,7 @@ from tests.stress.conftest import Figures
 from tests.stress.serving import ROOST, serving
 from tests.worker.asking import ENDLESS
 from tests.wrangler_compat.node_tools import copied, needs_node, roost_dev
+from wrangler_compat.ending import ONE_PRESS
 
 pytestmark = pytest.mark.stress
 
@@ -53,6 +54,7 @@ async def streams(url: str, tokens: int, process: subprocess.Popen[str], *signal
         await begun.wait()
         for signum in signals:
             process.send_signal(signum)
+            await asyncio.sleep(2 * ONE_PRESS)  # beyond what counts as the same
 
     async with httpx.AsyncClient(base_url=url, timeout=100) as client:
         *read, _ = await asyncio.gather(*(one(client) for _ in range(STREAMS)), signalled())
