@@ -12,6 +12,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.types import ASGIApp
 
+from worker import connections
+
 GRACE = 8.0
 """Seconds that running requests are given to end at shutdown; docker stop kills what takes 10."""
 STALLED = 60_000
@@ -77,6 +79,7 @@ async def serve_until(
     ``last_word`` is called then, to tell those that are still waiting. The sockets are hypercorn's from here on, which
     closes them.
     """
+    connections.install()
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     if tls is not None:

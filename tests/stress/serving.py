@@ -57,20 +57,20 @@ class Roost:
         return row
 
     def settled(self, before: Levels) -> Levels:
-        """What it holds once descriptors and threads are back at ``before``, or as long after as is patient."""
+        """What it holds once descriptors are back at ``before``, or as long after as is patient."""
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             now = self.levels()
-            if now.descriptors <= before.descriptors and now.threads <= before.threads:
+            if now.descriptors <= before.descriptors:
                 break
             time.sleep(_LOOK_EVERY)
         return now
 
 
 @contextmanager
-def serving(cache: Path, *arguments: str, no_port: bool = False) -> Iterator[Roost]:
+def serving(cache: Path, *arguments: str, no_port: bool = False, log: Path | None = None) -> Iterator[Roost]:
     """``roost serve`` over the artifacts in ``cache`` while the block runs; on any port, or where it likes."""
-    log = cache / "stderr.txt"
+    log = log or cache / "stderr.txt"
     command = [ROOST, "serve", "--offline", *([] if no_port else ["--port", "0"]), *arguments]
     with log.open("w") as errors:
         process = subprocess.Popen(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import AsyncGenerator
 
 import httpx
+import psutil
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,6 +31,7 @@ GROWTH = 40.0  # megabytes that an allocator may keep of what many clients took 
 
 def test_clients_that_leave_at_random_points_leave_nothing_behind(arithmetic: Roost, figures: Figures) -> None:
     chance = random.Random(2)
+    asyncio.run(with_a_thread(arithmetic.url))
     asyncio.run(leave(arithmetic.url, 60, chance))  # warm: pools of threads and the allocator's are at their size
     arithmetic.idle()
     before = arithmetic.levels()
@@ -44,6 +47,26 @@ def test_clients_that_leave_at_random_points_leave_nothing_behind(arithmetic: Ro
         f"{max(0, round(after.megabytes - before.megabytes))}, {after.descriptors - before.descriptors}, "
         f"{after.threads - before.threads}"
     )
+
+
+async def with_a_thread(url: str) -> None:
+    """Ask for JSON, whose grammar is compiled in a thread, which stays."""
+    form = {"type": "json_schema", "json_schema": {"type": "object"}}
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        await ask(client, REST, greedy("a", 40, response_format=form))
+
+
+def test_a_client_that_closes_an_idle_connection_takes_its_descriptor_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_KEEP_ALIVE", 3600.0)
+
+    async def hello(request: Request) -> Response:
+        return Response("hello")
+
+    with live(Starlette(routes=[Route("/", hello)])) as url:
+        for _ in range(20):
+            assert httpx.get(url).text == "hello"
+        while any(one.status == psutil.CONN_CLOSE_WAIT for one in psutil.Process().net_connections()):
+            time.sleep(0.02)
 
 
 async def answered(url: str, prompt: str) -> str | None:
