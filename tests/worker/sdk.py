@@ -64,10 +64,13 @@ JS_DIFFERS = {
 BINDINGS = {
     "ai": ("works", "`run`, `models`, `toMarkdown`, `gateway`, `fetch`; `autorag` raises an error"),
     "vars": ("works", "with `.dev.vars` or `.env` over them"),
-    "kv_namespaces": ("works", "`get` (also of many keys), `getWithMetadata`, `put`, `delete`, `list`; no `cacheTtl`"),
+    "kv_namespaces": (
+        "works",
+        "`get` (also of many keys), `getWithMetadata`, `put`, `delete`, `list`; `cacheTtl` changes nothing",
+    ),
     "assets": (
-        "differs",
-        "files, `html_handling`, `not_found_handling`, `run_worker_first`; no `_headers`, `_redirects`",
+        "works",
+        "files, `_headers`, `_redirects`, `html_handling`, `not_found_handling`, `run_worker_first`",
     ),
     "services": ("differs", "Workers of this `roost dev`; `fetch`, and methods whose values are JSON or bytes"),
 }
