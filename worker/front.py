@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from worker.bindings.assets import Assets
 from worker.bindings.binding import Incoming, Outgoing, raw
+from worker.bindings.service import Target
 from worker.isolate_process import WorkerFault
 from worker.isolates import PythonWorker
 from worker.location import CF
@@ -56,12 +57,17 @@ class Front:
             leaving.cancel()
             answering.cancel()
 
-    async def fetch(self, request: Outgoing) -> Incoming:
-        """The answer of assets and Worker to ``request``; raises :class:`WorkerFault`."""
-        if self._assets is not None and (found := self._assets.before_worker(request)) is not None:
+    async def fetch(self, request: Outgoing, target: Target | None = None) -> Incoming:
+        """The answer of assets and Worker to ``request``; raises :class:`WorkerFault`.
+
+        ``target``: of a service binding; a class that it names is asked without the assets before it.
+        """
+        named = target is not None and target.entrypoint is not None
+        if not named and self._assets is not None and (found := self._assets.before_worker(request)) is not None:
             return found
         headers = list(request.headers)
         head = {"op": "fetch", "method": request.method, "url": request.url, "headers": headers, "cf": CF}
+        head |= target.head if target is not None else {}
         sent = None if request.method in ("GET", "HEAD") else request.body
         try:
             answer, body = await self._worker.exchange(head, sent)

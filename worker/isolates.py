@@ -127,6 +127,9 @@ class PythonWorker:
                 isolate.keep(connection)
             else:
                 connection.close()
+                if sending is not None:
+                    sending.cancel()
+                    await asyncio.wait({sending})
 
     async def _fault(self, isolate: IsolateProcess, connection: Connection, error: Fault | Closed) -> WorkerFault:
         connection.close()

@@ -39,7 +39,9 @@ class Services:
         body = connection.body()
         try:
             binding = self._bindings[head["service"]]
-            if head["op"] == "call":
+            if head["op"] == "rpc":
+                await _send(connection, *await binding.rpc(head, body))
+            elif head["op"] == "call":
                 result = await binding.call(head["method"], list(decode(head["args"])))
                 await connection.send({"value": encode(result)})
             else:
@@ -52,8 +54,6 @@ class Services:
         except Exception as error:
             _log.exception("a binding failed")
             connection.fail({"name": type(error).__name__, "message": f"roost's own fault: {error}"})
-        async for _ in body:
-            pass
 
     async def _fetch(
         self, connection: Connection, binding: Binding, head: dict[str, Any], body: AsyncGenerator[bytes]
@@ -63,9 +63,13 @@ class Services:
         answer = {"status": found.status, "statusText": found.status_text, "headers": list(found.headers)}
         if found.url:
             answer["url"] = found.url
-        try:
-            await connection.send(answer, found.body)
-        finally:
-            if isinstance(found.body, AsyncGenerator):
-                with suppress(RuntimeError):  # it is being closed already
-                    await found.body.aclose()
+        await _send(connection, answer, found.body)
+
+
+async def _send(connection: Connection, head: dict[str, Any], body: AsyncGenerator[bytes] | bytes) -> None:
+    try:
+        await connection.send(head, body)
+    finally:
+        if isinstance(body, AsyncGenerator):
+            with suppress(RuntimeError):  # it is being closed already
+                await body.aclose()

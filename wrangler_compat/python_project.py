@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from worker.bindings.service import Target
 from worker.cron import BadCron, Cron
 from wrangler_compat.diagnostics import Diagnostics
 from wrangler_compat.project import Project, ProjectError
@@ -81,7 +82,7 @@ class PythonProject:
     flags: list[str]
     crons: list[Cron]
     kv: dict[str, str]
-    services: dict[str, str]
+    services: dict[str, Target]
     missing: dict[str, str]
     warnings: list[str]
 
@@ -117,8 +118,8 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
             found.error(
                 f"{name} is one of {kind}, which roost doesn't have: --allow-missing starts without it", kind, name
             )
-    kv = dict(_named(good, "kv_namespaces", "id", found))
-    services = dict(_named(good, "services", "service", found))
+    kv = {name: str(entry.get("id") or name) for name, entry in _named(good, "kv_namespaces", "id", found)}
+    services = {name: _target(name, entry, found) for name, entry in _named(good, "services", "service", found)}
     crons = list(_crons(good, found))
     flags = [str(flag) for flag in good.get("compatibility_flags", ())]
     if "python_workers" not in flags and "compatibility_flags" not in wrong:
@@ -153,8 +154,10 @@ def _missing(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield kind, str(entry[key])
 
 
-def _named(settings: Mapping[str, Any], kind: str, other: str, found: Diagnostics) -> Iterator[tuple[str, str]]:
-    """The bindings of a list, with what stands under ``other``, for KV perhaps nothing."""
+def _named(
+    settings: Mapping[str, Any], kind: str, other: str, found: Diagnostics
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The bindings of a list; what stands under ``other`` is theirs, which for KV may be nothing."""
     for entry in settings.get(kind, ()):
         name = entry.get("binding") if isinstance(entry, Mapping) else None
         if not isinstance(name, str) or (kind == "services" and not isinstance(entry.get(other), str)):
@@ -163,9 +166,17 @@ def _named(settings: Mapping[str, Any], kind: str, other: str, found: Diagnostic
         for key in entry:
             if key not in ("binding", other, "preview_id", "remote", "environment", "entrypoint", "props"):
                 found.unknown(key, ("binding", other), kind)
-        if entry.get("entrypoint"):
-            found.error(f"{name} names an entrypoint, and roost calls only a Worker's default one", kind, "entrypoint")
-        yield name, str(entry.get(other) or name)
+        yield name, entry
+
+
+def _target(name: str, entry: Mapping[str, Any], found: Diagnostics) -> Target:
+    entrypoint, props = entry.get("entrypoint"), entry.get("props") or {}
+    if entrypoint is not None and not isinstance(entrypoint, str):
+        found.error(f"{name} names an entrypoint that is no text: {entrypoint!r}", "services", "entrypoint")
+    if not isinstance(props, Mapping):
+        found.error(f"{name} has props that are no table: {props!r}", "services", "props")
+        props = {}
+    return Target(str(entry["service"]), None if entrypoint in (None, "default") else str(entrypoint), props)
 
 
 def _crons(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[Cron]:

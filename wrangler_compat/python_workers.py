@@ -79,7 +79,7 @@ class Workers:
         found: dict[str, Binding] = {
             name: KvNamespace(self._state / "kv.sqlite", namespace) for name, namespace in project.kv.items()
         }
-        found |= {name: Service(service, self._by_name) for name, service in project.services.items()}
+        found |= {name: Service(target, self._by_name) for name, target in project.services.items()}
         if project.project.ai_binding:
             found[project.project.ai_binding] = AiWire(self._url, self._token)
         if assets is not None and (name := project.assets.get("binding")):
@@ -108,10 +108,10 @@ def refuse_absent_services(projects: Sequence[PythonProject]) -> None:
     """Raise :class:`ProjectError` where a service binding leads to none of ``projects``."""
     names = {project.name for project in projects}
     absent = [
-        f"{project.project.config.name}: {binding} is the Worker {service}, which isn't here: add its -c CONFIG"
+        f"{project.project.config.name}: {binding} is the Worker {target.worker}, which isn't here: add its -c CONFIG"
         for project in projects
-        for binding, service in project.services.items()
-        if service not in names
+        for binding, target in project.services.items()
+        if target.worker not in names
     ]
     if absent:
         raise ProjectError("\n".join(absent))

@@ -72,7 +72,11 @@ BINDINGS = {
         "works",
         "files, `_headers`, `_redirects`, `html_handling`, `not_found_handling`, `run_worker_first`",
     ),
-    "services": ("differs", "Workers of this `roost dev`; `fetch`, and methods whose values are JSON or bytes"),
+    "services": (
+        "differs",
+        "Workers of this `roost dev`; `fetch`, `entrypoint`, `props`, and methods whose values are what structured clone "
+        "takes, Request, Response, Headers and ReadableStream; no functions, RpcTargets, WritableStreams",
+    ),
 }
 
 

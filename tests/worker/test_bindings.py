@@ -14,7 +14,7 @@ from tests.worker.python_workers import python_worker, served, serving, written
 from worker.bindings.assets import Assets
 from worker.bindings.binding import BindingError
 from worker.bindings.kv import KvNamespace
-from worker.bindings.service import Service
+from worker.bindings.service import Service, Target
 from worker.cron import BadCron, Cron
 from worker.front import Front
 
@@ -247,7 +247,7 @@ async def test_workers_call_each_other(tmp_path: Path) -> None:
     other = python_worker(written(tmp_path / "there", worker=there))
     workers = {"there": (other, Front(other))}
     async with other.running():
-        found = await result(tmp_path, body, bindings={"THERE": Service("there", workers)})
+        found = await result(tmp_path, body, bindings={"THERE": Service(Target("there"), workers)})
     assert found == [202, "got it", 3, 3, "not here"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -66,6 +66,12 @@ class Binding:
     async def call(self, method: str, args: list[Any]) -> Any:
         """The result of a method; see ``worker/isolate/values.py`` for what may be in it."""
         raise BindingError(f"{type(self).__name__} has no method {method}", "TypeError")
+
+    async def rpc(
+        self, head: Mapping[str, Any], body: AsyncGenerator[bytes]
+    ) -> tuple[dict[str, Any], AsyncGenerator[bytes] | bytes]:
+        """A call of another Worker's method: its message is passed on as it is, and so is the answer."""
+        raise BindingError(f"{type(self).__name__} has no method {head['method']}", "TypeError")
 
     async def aclose(self) -> None:
         """Give back what it holds."""

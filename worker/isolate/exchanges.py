@@ -37,7 +37,11 @@ class Exchanges:
                 self.busy += 1
                 try:
                     await self._answer(connection, head)
+                    await connection.rest()
                 finally:
                     self.busy -= 1
         except Closed:
             return
+        except Exception:
+            connection.close()  # what is left of the exchange can't be told from the next
+            raise

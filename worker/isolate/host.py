@@ -32,7 +32,7 @@ class Host:
     ) -> tuple[dict[str, Any], AsyncGenerator[bytes]]:
         """The head and the body of the answer of ``service``. Closing the body early calls the request off."""
         connection = await self._connection()
-        sending = asyncio.create_task(connection.send({"service": service, "op": "fetch", **head}, body))
+        sending = asyncio.create_task(_send(connection, {"service": service, "op": "fetch", **head}, body))
         try:
             answer = await connection.receive_head()
         except BaseException as error:
@@ -43,14 +43,14 @@ class Host:
         finally:
             if not sending.done():
                 sending.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return answer, self._body(connection)
+        return answer, self._body(connection, sending)
 
-    async def _body(self, connection: Connection) -> AsyncGenerator[bytes]:
+    async def _body(self, connection: Connection, sending: asyncio.Task[None]) -> AsyncGenerator[bytes]:
         whole = False
         try:
             async for piece in connection.body():
                 yield piece
-            whole = True
+            whole = sending.done()
         except (Fault, Closed) as error:
             raise _told(error) from None
         finally:
@@ -65,6 +65,14 @@ class Host:
         async for _ in body:
             pass
         return decode(answer["value"], javascript_value)
+
+
+async def _send(connection: Connection, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None) -> None:
+    try:
+        await connection.send(head, body)
+    finally:
+        if isinstance(body, AsyncGenerator):
+            await body.aclose()
 
 
 def _told(error: BaseException) -> BaseException:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from . import rpc
 from .host import Host
 from .js_base import COVERAGE, JsArray, JsMap, JsObject, JsProxy, JsSet, JsType, jsnull, type_error
 from .js_buffers import JsBuffer
@@ -44,7 +45,7 @@ class Fetcher(JsProxy):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "then" or not self._calls:
             return super().__getattr__(name)
-        return functools.partial(_call, self._host, self._service, name)
+        return functools.partial(rpc.invoke, self._host, self._service, name)
 
 
 class HostBinding(JsProxy):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from . import rpc
 from .context import Context, background_ended
 from .entry import Entry
 from .exchanges import Exchanges
 from .faults import told
 from .frames import Closed, Connection
-from .host import javascript_value
 from .js_convert import to_js
 from .js_messages import NULL_BODY, Request, Response
 from .js_streams import stream_of
-from .values import decode
 
 
 class Serving:
@@ -39,7 +39,7 @@ class Serving:
         await background_ended()
 
     async def _answer(self, connection: Connection, head: dict[str, Any]) -> None:
-        ctx = Context()
+        ctx = Context(head.get("props"))
         body = connection.body()
         try:
             if head["op"] == "fetch":
@@ -48,14 +48,12 @@ class Serving:
                 await self._entry.scheduled(head["cron"], head["at"], ctx)
                 await connection.send({})
             else:
-                args = list(decode(head["args"], javascript_value))
-                await connection.send({"value": await self._entry.call(head["method"], args, ctx)})
+                call = functools.partial(self._entry.call, head["method"], ctx, head["entrypoint"])
+                await rpc.answer(connection, head, body, call)
         except (Closed, asyncio.CancelledError):
             raise
         except BaseException as error:
             connection.fail(told(error) | {"passes_through": ctx.passes_through})
-        async for _ in body:
-            pass
 
     async def _fetch(
         self, connection: Connection, head: dict[str, Any], body: AsyncGenerator[bytes], ctx: Context
@@ -66,7 +64,7 @@ class Serving:
         init = {"method": head["method"], "headers": head["headers"], "body": stream_of(body) if with_body else None}
         request = Request(head["url"], init | {"cf": to_js(head["cf"], objects=True), "redirect": "manual"})
         try:
-            await self._respond(connection, await self._entry.fetch(request, ctx))
+            await self._respond(connection, await self._entry.fetch(request, ctx, head.get("entrypoint")))
         except asyncio.CancelledError:
             request.signal.abort_now()
             raise
