@@ -35,7 +35,7 @@ class Front:
 
     def __init__(self, worker: PythonWorker, assets: Assets | None = None) -> None:
         self._worker = worker
-        self._assets = assets
+        self.assets = assets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; stop when its client leaves."""
@@ -63,7 +63,7 @@ class Front:
         ``target``: of a service binding; a class that it names is asked without the assets before it.
         """
         named = target is not None and target.entrypoint is not None
-        if not named and self._assets is not None and (found := self._assets.before_worker(request)) is not None:
+        if not named and self.assets is not None and (found := self.assets.before_worker(request)) is not None:
             return found
         headers = list(request.headers)
         head = {"op": "fetch", "method": request.method, "url": request.url, "headers": headers, "cf": CF}
@@ -72,8 +72,8 @@ class Front:
         try:
             answer, body = await self._worker.exchange(head, sent)
         except WorkerFault as fault:
-            if fault.told.get("passes_through") and self._assets is not None:
-                return await self._assets.fetch(request)
+            if fault.told.get("passes_through") and self.assets is not None:
+                return await self.assets.fetch(request)
             raise
         kept = [(name, value) for name, value in answer["headers"] if name not in _HOPS]
         return Incoming(answer["status"], kept, body, answer["statusText"])

@@ -25,6 +25,13 @@ from wrangler_compat.running import find_running
 @click.option("--port", type=click.IntRange(0, 65_535), help="The Worker's port; wrangler's own default is 8787.")
 @click.option("--env", "environment", metavar="NAME", help="The environment of the configuration to use.")
 @click.option(
+    "--env-file",
+    "env_files",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="In place of .dev.vars and .env, relative to the configuration; a later one wins.",
+)
+@click.option(
     "-c",
     "--config",
     "configs",
@@ -84,6 +91,7 @@ def dev(wrangler_args: tuple[str, ...], **given: Any) -> None:
         wrangler_args,
         tuple(beside),
         PythonOptions(limits, given["allow_missing"]),
+        given["env_files"],
     )
     click.get_current_context().exit(asyncio.run(run_dev(options, doors)))
 

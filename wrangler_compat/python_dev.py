@@ -43,7 +43,7 @@ async def serve_python(
 
     async def beside(url: str, stop: asyncio.Event) -> int:
         _log.setLevel(logging.INFO)
-        workers = Workers(read, options, read[0].project.folder / _STATE, url, doors.token, mark)
+        workers = Workers(read, options, read[0].project.home / _STATE, url, doors.token, mark)
         async with AsyncExitStack() as stack:
             stack.enter_context(kept(mark))
             for project in read:
@@ -59,26 +59,26 @@ async def serve_python(
 async def _started(stack: AsyncExitStack, project: PythonProject, workers: Workers) -> None:
     """Start a Worker, its watcher and its clock, which end with ``stack``."""
     worker, front = workers[project.name]
-    again = functools.partial(workers.again, project)
+    again = functools.partial(workers.again, project.name)
+    opened = project.project
+    more = [opened.home, *((opened.home / file).resolve() for file in opened.env_files)]
+    more = [each for each in dict.fromkeys(more) if not each.is_relative_to(opened.folder)]
     await stack.enter_async_context(worker.running())
-    tasks = [asyncio.create_task(keep_reloading(worker, project.project.folder, again))]
-    if project.crons:
-        tasks.append(asyncio.create_task(_keep_time(project, front)))
-    for task in tasks:
-        stack.callback(task.cancel)
+    for work in (keep_reloading(worker, opened.folder, again, more), _keep_time(workers, project.name, front)):
+        stack.callback(asyncio.create_task(work).cancel)
     try:
         await worker.isolate()
     except WorkerFault as fault:
         click.echo(fault.told.get("traceback") or str(fault), err=True)
 
 
-async def _keep_time(project: PythonProject, front: Front) -> None:
+async def _keep_time(workers: Workers, name: str, front: Front) -> None:
     """Run the scheduled handler at each minute that a pattern meets."""
     while True:
         now = datetime.datetime.now(datetime.UTC)
         await asyncio.sleep(60 - now.second - now.microsecond / 1e6)
         minute = datetime.datetime.now(datetime.UTC).replace(second=0, microsecond=0)
-        for cron in project.crons:
+        for cron in workers.projects[name].crons:
             if cron.meets(minute):
                 try:
                     await front.scheduled(cron.pattern, minute.timestamp() * 1000)

@@ -68,6 +68,11 @@ _SHAPES: dict[str, type | tuple[type, ...]] = {
     "assets": dict,
     "ai": dict,
 }
+_ASSETS = {
+    "html_handling": ("auto-trailing-slash", "force-trailing-slash", "drop-trailing-slash", "none"),
+    "not_found_handling": ("none", "404-page", "single-page-application"),
+}
+_RULES = 100  # of run_worker_first
 _WORDS = {str: "text", list: "a list", dict: "a table"}
 
 
@@ -106,6 +111,8 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
         if key not in _INHERITED and key not in KINDS and key not in _NAMELESS:
             found.unknown(key, [*_INHERITED, *KINDS, *_NAMELESS])
     wrong = {key for key, kind in _SHAPES.items() if key in settings and not _is(settings[key], kind, key, found)}
+    if absent := [name for name in project.required_secrets() or () if name not in project.variables()]:
+        found.warning(f"no value for {', '.join(absent)}: .dev.vars or .env has none", "secrets", "required")
     for key in project.not_inherited:
         found.warning(f'"{key}" stands at the top level, but env.{project.environment} does not inherit it', key)
     good = {key: value for key, value in settings.items() if key not in wrong}
@@ -124,14 +131,35 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     flags = [str(flag) for flag in good.get("compatibility_flags", ())]
     if "python_workers" not in flags and "compatibility_flags" not in wrong:
         found.error('a Python Worker needs compatibility_flags = ["python_workers"]', "compatibility_flags")
-    if "assets" in good and not (project.folder / str(good["assets"].get("directory", ""))).is_dir():
-        found.error("assets.directory is no folder", "assets", "directory")
+    _check_assets(good, project.folder, found)
     if found.errors:
         raise ProjectError("\n".join([*found.errors, *found.warnings]))
     assert project.main is not None
     day = str(good.get("compatibility_date", date.today().isoformat()))
     name = str(good.get("name") or project.folder.name)
     return PythonProject(project, name, project.main, day, flags, crons, kv, services, missing, found.warnings)
+
+
+def _check_assets(settings: Mapping[str, Any], folder: Path, found: Diagnostics) -> None:
+    if "assets" not in settings:
+        return
+    assets = settings["assets"]
+    if not (folder / str(assets.get("directory", ""))).is_dir():
+        found.error("assets.directory is no folder", "assets", "directory")
+    for key, words in _ASSETS.items():
+        if assets.get(key, words[0]) not in words:
+            found.error(f"assets.{key} is one of {', '.join(words)}, and not {assets[key]!r}", "assets", key)
+    rules = assets.get("run_worker_first", False)
+    if isinstance(rules, bool):
+        return
+    good = [rule for rule in rules if isinstance(rule, str)] if isinstance(rules, list) else []
+    if not good or len(good) > _RULES or len(good) != len(rules):
+        found.error(f"assets.run_worker_first is true, false or up to {_RULES} paths", "assets", "run_worker_first")
+    elif wrong := [rule for rule in good if not rule.removeprefix("!").startswith("/")]:
+        sentence = f"{', '.join(wrong)} in assets.run_worker_first: a rule begins with / or !/"
+        found.error(sentence, "assets", "run_worker_first")
+    elif all(rule.startswith("!") for rule in good):
+        found.error("assets.run_worker_first has rules with ! alone", "assets", "run_worker_first")
 
 
 def _is(value: Any, kind: Any, key: str, found: Diagnostics) -> bool:

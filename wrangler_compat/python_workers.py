@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Workers:
     """The Workers of ``projects``. ``state``: the folder of what they store. ``url`` and ``token``: the AI doors.
 
     ``mark``: what their processes bear, see :mod:`wrangler_compat.marked`.
-    ``bindings``: each Worker's, by its name.
+    ``bindings`` and ``projects``: each Worker's, by its name.
     """
 
     def __init__(
@@ -53,26 +53,46 @@ class Workers:
         self._state = state
         self._by_name: dict[str, tuple[PythonWorker, Front]] = {}
         self.bindings: dict[str, dict[str, Binding]] = {}
+        self.projects: dict[str, PythonProject] = {}
         for project in projects:
+            name = project.name
             assets = assets_of(project.project.folder, project.assets) if project.assets else None
-            bindings = self.bindings[project.name] = self._bindings(project, assets)
-            cache = Cache(self._state / f"cache-{project.name}.sqlite")
-            services = Services({"internet": Internet(), "cache": cache, **bindings})
-            made = PythonWorker(self._spec(project, bindings), services)
-            self._by_name[project.name] = (made, Front(made, assets))
+            services = self._services(name, project, assets)
+            made = PythonWorker(self._spec(name, project), services)
+            self._by_name[name] = (made, Front(made, assets))
 
     def __getitem__(self, name: str) -> tuple[PythonWorker, Front]:
         return self._by_name[name]
 
-    def again(self, project: PythonProject) -> WorkerSpec | None:
-        """What ``project``'s Worker is now that its files may have changed; its bindings stay what they were."""
+    def again(self, name: str) -> None:
+        """Let the Worker ``name`` become what its configuration and its variables are by now.
+
+        Mistakes are shown, and the Worker stays what it was.
+        """
+        before = self.projects[name]
+        opened, (worker, front) = before.project, self._by_name[name]
         try:
-            config, environment = project.project.config, project.project.environment
-            now = read_python_project(open_project(config, config, environment), allow_missing=True)
+            config = None if opened.redirected_from else opened.config
+            found = open_project(opened.home, config, opened.environment, opened.env_files)
+            now = read_python_project(found, allow_missing=self._options.allow_missing)
+            refuse_absent_services([now], self._by_name)
         except ProjectError as error:
-            _log.error("%s", error)
-            return None
-        return self._spec(now, self.bindings[project.name])
+            return _log.error("%s", error)
+        for warning in now.warnings:
+            if warning not in before.warnings:
+                _log.warning("%s", warning)
+        if _bound(now) == _bound(before):
+            self.projects[name] = now
+            return worker.become(self._spec(name, now))
+        front.assets = assets_of(now.project.folder, now.assets) if now.assets else None
+        services = self._services(name, now, front.assets)
+        worker.become(self._spec(name, now), services)
+
+    def _services(self, name: str, project: PythonProject, assets: Assets | None) -> Services:
+        self.projects[name] = project
+        bindings = self.bindings[name] = self._bindings(project, assets)
+        cache = Cache(self._state / f"cache-{name}.sqlite")
+        return Services({"internet": Internet(), "cache": cache, **bindings})
 
     def _bindings(self, project: PythonProject, assets: Assets | None) -> dict[str, Binding]:
         """What stands in ``env``, a line for each kind."""
@@ -86,14 +106,14 @@ class Workers:
             found[str(name)] = assets
         return found
 
-    def _spec(self, project: PythonProject, bindings: dict[str, Binding]) -> WorkerSpec:
+    def _spec(self, name: str, project: PythonProject) -> WorkerSpec:
         described: list[dict[str, Any]] = [
-            {"name": name, "kind": "variable", "value": value} for name, value in project.project.variables().items()
+            {"name": each, "kind": "variable", "value": value} for each, value in project.project.variables().items()
         ]
-        described += [{"name": name, "kind": "missing", "what": what} for name, what in project.missing.items()]
-        described += [{"name": name, **binding.described()} for name, binding in bindings.items()]
+        described += [{"name": each, "kind": "missing", "what": what} for each, what in project.missing.items()]
+        described += [{"name": each, **binding.described()} for each, binding in self.bindings[name].items()]
         return WorkerSpec(
-            project.name,
+            name,
             project.main,
             project.project.folder,
             project.date,
@@ -104,9 +124,15 @@ class Workers:
         )
 
 
-def refuse_absent_services(projects: Sequence[PythonProject]) -> None:
-    """Raise :class:`ProjectError` where a service binding leads to none of ``projects``."""
-    names = {project.name for project in projects}
+def _bound(project: PythonProject) -> tuple[Any, ...]:
+    """What the bindings are made of."""
+    opened = project.project
+    return project.kv, project.services, opened.ai_binding, dict(project.assets), opened.folder
+
+
+def refuse_absent_services(projects: Sequence[PythonProject], there: Collection[str] = ()) -> None:
+    """Raise :class:`ProjectError` where a service binding leads to none of ``projects`` or of ``there``."""
+    names = {project.name for project in projects} | {*there}
     absent = [
         f"{project.project.config.name}: {binding} is the Worker {target.worker}, which isn't here: add its -c CONFIG"
         for project in projects

@@ -74,8 +74,8 @@ BINDINGS = {
     ),
     "services": (
         "differs",
-        "Workers of this `roost dev`; `fetch`, `entrypoint`, `props`, and methods whose values are what structured clone "
-        "takes, Request, Response, Headers and ReadableStream; no functions, RpcTargets, WritableStreams",
+        "Workers of this `roost dev`; `fetch`, `entrypoint`, `props`, and methods whose values are what structured "
+        "clone takes, Request, Response, Headers and ReadableStream; no functions, RpcTargets, WritableStreams",
     ),
 }
 

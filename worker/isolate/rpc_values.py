@@ -58,6 +58,7 @@ def packed(value: Any, streams: _Streams, above: tuple[int, ...] = ()) -> Any:
 
 
 def _message(value: Any, streams: _Streams) -> Any:
+    told: dict[str, Any]
     match value:
         case Headers():
             return ["headers", value.pairs]
