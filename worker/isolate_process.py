@@ -36,11 +36,14 @@ class WorkerFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``wall``: seconds without an ``await``. ``memory``: bytes. ``None``: none. ``inspect``: for ``breakpoint()``."""
+    """``wall``: seconds without an ``await``. ``memory``: bytes. ``None``: none.
+
+    ``inspect``: what ``breakpoint()`` does: ``pdb``, or debugpy's host and port; ``None``: nothing.
+    """
 
     wall: float | None = 30.0
     memory: int | None = 512 << 20
-    inspect: bool = False
+    inspect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class IsolateProcess:
     async def start(self, host: Path) -> None:
         """Start it and return once it serves; raises :class:`WorkerFault` if it can't."""
         ours, theirs = socket.socketpair()
-        inspect = self._spec.limits.inspect
+        inspect = self._spec.limits.inspect == "pdb"
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 *(str(_interpreter(self._spec.project)), *_FLAGS, str(_MAIN), str(theirs.fileno())),

@@ -210,27 +210,3 @@ def test_however_roost_ends_its_isolates_end_too(tmp_path: Path, signum: signal.
         process.wait(timeout=60)
         while any(psutil.pid_exists(each) and psutil.Process(each).status() != "zombie" for each in (pid, child)):
             time.sleep(0.01)
-
-
-def test_breakpoint_stops_in_the_terminal(tmp_path: Path) -> None:
-    source = """
-        from workers import Response, WorkerEntrypoint
-
-        class Default(WorkerEntrypoint):
-            async def fetch(self, request):
-                word = "before"
-                breakpoint()
-                return Response(word)
-    """
-    folder = project(tmp_path, "entry", source)
-    with roost_dev(folder) as (_, client):
-        assert client.get("/").text == "before"  # passed over
-    command = [ROOST, "dev", "--offline", "--port", "0", "--doors-port", "0", "--inspect"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, cwd=folder, text=True, **pipes) as process:  # type: ignore[call-overload]
-        url = next(found[1] for line in process.stdout if (found := re.search(r"Worker ready on (\S+)", line)))
-        process.stdin.write("word = 'after'\nc\n")
-        process.stdin.flush()
-        assert httpx.get(url, timeout=30).text == "after"
-        process.terminate()
-        process.communicate(timeout=60)

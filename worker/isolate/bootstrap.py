@@ -14,6 +14,7 @@ from .context import go_on_with
 from .entry import BadWorker, Entry
 from .faults import told
 from .host import Host
+from .inspecting import set_breakpoint_hook
 from .js_ai import Ai
 from .js_bindings import Env, Fetcher, Missing, host_binding
 from .js_convert import to_js
@@ -32,9 +33,8 @@ def run(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     given = json.loads(_line(control))
     _limit_memory(given["memory"])
-    if not given["inspect"]:
+    if given["inspect"] != "pdb":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.breakpointhook = _no_terminal
     watch = Watch(control, given["wall_limit"])
     watch.start()
     try:
@@ -45,6 +45,7 @@ def run(control_fd: int) -> None:
 
 async def _serve(given: dict[str, Any], watch: Watch) -> None:
     set_path(given["folders"], given["root"], given["sdk"])
+    set_breakpoint_hook(given["inspect"])
     if given["date"] < _NULL_SINCE and "python_workers_20250116" not in given["flags"]:
         js_base.null_is_none()
     host = Host(given["host"])
@@ -83,10 +84,6 @@ def _limit_memory(size: int | None) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
-
-def _no_terminal(*_: object, **__: object) -> None:
-    print("breakpoint() was passed over: start roost dev --inspect to stop there", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _line(control: socket.socket) -> bytes:
