@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from .frames import BYTES, CLOSE, TEXT, Closed, Connection
-from .js_base import JsException, JsObject, null, option, type_error
+from .js_base import JsException, JsObject, JsType, null, option, type_error
 from .js_blobs import Blob
 from .js_buffers import ArrayBuffer, JsBuffer, bytes_of
 from .js_convert import PyProxy
@@ -211,41 +211,44 @@ def connected(connection: Connection, protocol: str) -> WebSocket:
     return pair[0]
 
 
-def dialling(dial: Dial) -> type[WebSocket]:
-    """The class WebSocket as Workers have it: ``WebSocket.new(url, protocols)`` opens one through ``dial``."""
+class Dialled(WebSocket):
+    """``WebSocket.new(url, protocols)``: opened by the Worker, and accepted from the start."""
 
-    class Dialled(WebSocket):
-        js_name = "WebSocket"
+    js_name = "WebSocket"
+    _dial: Dial
 
-        def __init__(self, url: Any, protocols: Any = ()) -> None:
-            super().__init__()
-            self.url = str(url)
-            self._opening, self._accepted = True, True
-            self.peer = WebSocket()
-            self.peer.peer = self
-            names = [protocols] if isinstance(protocols, str) else [str(name) for name in protocols]
-            self._task = asyncio.get_running_loop().create_task(self._open(", ".join(names)))
+    def __init__(self, url: Any, protocols: Any = ()) -> None:
+        super().__init__()
+        self.url = str(url)
+        self._opening, self._accepted = True, True
+        self.peer = WebSocket()
+        self.peer.peer = self
+        names = [protocols] if isinstance(protocols, str) else [str(name) for name in protocols]
+        self._task = asyncio.get_running_loop().create_task(self._open(", ".join(names)))
 
-        @property
-        def readyState(self) -> int:
-            return self.CONNECTING if self._opening else super().readyState
+    @property
+    def readyState(self) -> int:
+        return self.CONNECTING if self._opening else super().readyState
 
-        def _must_be_accepted(self, what: str) -> None:
-            if self._opening:
-                raise JsException(f"{what}() while the WebSocket is still connecting", "InvalidStateError")
+    def _must_be_accepted(self, what: str) -> None:
+        if self._opening:
+            raise JsException(f"{what}() while the WebSocket is still connecting", "InvalidStateError")
 
-        async def _open(self, protocols: str) -> None:
-            try:
-                self.protocol, connection = await dial(self.url, protocols)
-            except JsException as error:
-                self._opening, self._sent_close = False, True
-                self.dispatchEvent(ErrorEvent("error", {"message": error.message, "error": error}))
-                return self.deliver(*closing(ABNORMAL, "WebSocket connection failed", clean=False))
-            self._opening = False
-            _carry(self.peer, connection)
-            self.dispatchEvent(Event("open"))
+    async def _open(self, protocols: str) -> None:
+        try:
+            self.protocol, connection = await self._dial(self.url, protocols)
+        except JsException as error:
+            self._opening, self._sent_close = False, True
+            self.dispatchEvent(ErrorEvent("error", {"message": error.message, "error": error}))
+            return self.deliver(*closing(ABNORMAL, "WebSocket connection failed", clean=False))
+        self._opening = False
+        _carry(self.peer, connection)
+        self.dispatchEvent(Event("open"))
 
-    return Dialled
+
+def dialling(dial: Dial) -> type[Dialled]:
+    """The class WebSocket as Workers have it, which connects through ``dial``."""
+    return JsType("WebSocket", (Dialled,), {"js_name": "WebSocket", "_dial": staticmethod(dial)})
 
 
 def _carry(end: WebSocket, connection: Connection) -> None:
