@@ -249,42 +249,44 @@ async def test_a_reload_leaves_open_sockets_on_their_files(tmp_path: Path) -> No
             assert await another.recv() == "new"
 
 
+FASTAPI = """
+import asgi
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from workers import Response, WorkerEntrypoint
+
+app = FastAPI()
+left = []
+
+@app.websocket("/ws/{name}")
+async def talk(websocket: WebSocket, name: str, q: str = ""):
+    await websocket.accept()
+    await websocket.send_json({"hello": name, "q": q})
+    try:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message["code"], message.get("reason"))
+            if message.get("bytes") is not None:
+                await websocket.send_bytes(message["bytes"] * 2)
+            elif message["text"] == "end":
+                return await websocket.close(4005, "ended")
+            elif message["text"] == "fail":
+                raise ValueError("on purpose")
+            else:
+                await websocket.send_text(message["text"].upper())
+    except WebSocketDisconnect as gone:
+        left.append([gone.code, gone.reason])
+
+@app.get("/left")
+async def who():
+    return left
+
+Default = asgi.entrypoint(app)
+"""
+
+
 async def test_fastapi_and_starlette_websockets(tmp_path: Path) -> None:
-    source = """
-        import asgi
-        from fastapi import FastAPI, WebSocket, WebSocketDisconnect
-        from workers import Response, WorkerEntrypoint
-
-        app = FastAPI()
-        left = []
-
-        @app.websocket("/ws/{name}")
-        async def talk(websocket: WebSocket, name: str, q: str = ""):
-            await websocket.accept()
-            await websocket.send_json({"hello": name, "q": q})
-            try:
-                while True:
-                    message = await websocket.receive()
-                    if message["type"] == "websocket.disconnect":
-                        raise WebSocketDisconnect(message["code"], message.get("reason"))
-                    if message.get("bytes") is not None:
-                        await websocket.send_bytes(message["bytes"] * 2)
-                    elif message["text"] == "end":
-                        return await websocket.close(4005, "ended")
-                    elif message["text"] == "fail":
-                        raise ValueError("on purpose")
-                    else:
-                        await websocket.send_text(message["text"].upper())
-            except WebSocketDisconnect as gone:
-                left.append([gone.code, gone.reason])
-
-        @app.get("/left")
-        async def who():
-            return left
-
-        Default = asgi.entrypoint(app)
-    """
-    async with serving(tmp_path, source) as client:
+    async with serving(tmp_path, FASTAPI) as client:
         async with connect(address(client, "/ws/Ada?q=1")) as connection:
             assert json.loads(await connection.recv()) == {"hello": "Ada", "q": "1"}
             await connection.send("abc")

@@ -33,6 +33,7 @@ from .js_caches import CacheStorage
 from .js_convert import to_js
 from .js_dates import Date
 from .js_headers import Headers
+from .js_html_rewriter import HTMLRewriter
 from .js_json import JSON, stringify
 from .js_messages import Request, Response
 from .js_promises import Promise, promised, settled
@@ -203,6 +204,7 @@ _NAMES: dict[str, Any] = {
     **{name: getattr(js_signals, name) for name in ("AbortController", "AbortSignal")},
     **{name: getattr(js_events, name) for name in _EVENTS},
     "WebSocketPair": WebSocketPair,
+    "HTMLRewriter": HTMLRewriter,
     "Array": JsArray,
     "Map": JsMap,
     "Set": JsSet,
