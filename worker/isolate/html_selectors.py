@@ -93,7 +93,7 @@ class Selector:
         return self._attribute(found) if found["attribute"] else self._pseudo(found)
 
     def _attribute(self, found: re.Match[str]) -> Test:
-        name, operator = _plain(found["attribute"]).lower(), found["operator"]
+        name, operator = _plain(found["attribute"]), found["operator"]
         if operator is None:
             return lambda node: name in node.attributes
         fold: Callable[[str], str] = str.lower if (found["flag"] or "").lower() == "i" else str

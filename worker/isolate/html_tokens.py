@@ -27,8 +27,9 @@ _LONGEST = 1 << 20
 
 @dataclass(slots=True)
 class Token:
-    """``kind`` and ``raw`` text. ``name``: a tag's, in lower case. ``attributes``: as written, in order.
+    """``kind`` and ``raw`` text. ``name``: a tag's, in lower case.
 
+    ``attributes``: names and values in order; ``spelled``: each as it was written.
     ``text``: a comment's, or a doctype's public and system identifiers in ``attributes``.
     """
 
@@ -36,6 +37,7 @@ class Token:
     raw: str
     name: str = ""
     attributes: list[tuple[str, str]] = field(default_factory=list)
+    spelled: list[str] = field(default_factory=list)
     closes_itself: bool = False
     text: str = ""
 
@@ -107,9 +109,10 @@ class Tokenizer:
             if place == len(buffer) or (buffer[place] in "\"'" and attribute[0].rstrip().endswith("=")):
                 return None  # its value may go on
             value = attribute["double"] or attribute["single"] or attribute["bare"] or ""
-            token.attributes.append((attribute["name"], value))
+            token.attributes.append((attribute["name"].lower(), value))
+            token.spelled.append(attribute[0].rstrip())
         token.raw = buffer[: place + 1]
-        token.closes_itself = token.raw.endswith("/>")
+        token.closes_itself = between[0].endswith("/")
         if token.name in _RAW:
             self._raw_until = token.name
         return token

@@ -109,9 +109,16 @@ class Element(Changed):
         self.at_end, self.after_end = "", ""
         self.end_handlers: list[Callable[..., Any]] = []
         self._attributes: dict[str, str] = {}
-        for name, value in token.attributes:
-            self._attributes.setdefault(name.lower(), value)
+        self._spelled: dict[str, str] = {}
+        for (name, value), spelled in zip(token.attributes, token.spelled, strict=True):
+            self._attributes.setdefault(name, value)
+            self._spelled.setdefault(name, spelled)
         self._changed = False
+
+    @property
+    def changes_end(self) -> bool:
+        """Whether something is done at its end tag."""
+        return bool(self.at_end or self.after_end or self.drops_end) or self.tagName != self.token.name
 
     @property
     def attributes(self) -> JsArray:
@@ -126,7 +133,8 @@ class Element(Changed):
     def setAttribute(self, name: str, value: Any) -> Element:
         if not name or any(mark in name for mark in " \t\n\f\r/>="):
             raise type_error(f"{name!r} can't be an attribute's name")
-        self._attributes[name.lower()] = str(value).replace('"', "&quot;")
+        self._attributes[name.lower()] = str(value)
+        self._spelled[name.lower()] = f'{name.lower()}="{str(value).replace(chr(34), "&quot;")}"'
         self._changed = True
         return self
 
@@ -180,12 +188,8 @@ class Element(Changed):
     def own(self) -> str:
         if not self._changed and self.tagName == self.token.name:
             return self.token.raw
-        named = "".join(f' {name}="{_quoted(value)}"' for name, value in self._attributes.items())
+        named = "".join(f" {self._spelled[name]}" for name in self._attributes)
         return f"<{self.tagName}{named}{' /' if self.token.closes_itself else ''}>"
-
-
-def _quoted(value: str) -> str:
-    return value.replace('"', "&quot;")
 
 
 def _text(content: Any, options: Any) -> str:

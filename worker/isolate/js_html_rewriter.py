@@ -69,7 +69,7 @@ class Page:
 
     def __init__(self, handlers: list[Handlers]) -> None:
         self.tokens = Tokenizer()
-        self._handlers = handlers
+        self._handlers = sorted(handlers, key=lambda entry: entry[0] is None)  # the document's come last
         self._root = Node("", {})
         self._open: list[tuple[Node, Element | None, list[Handlers]]] = []
         self._dropping = 0
@@ -104,7 +104,7 @@ class Page:
         parent.types[token.name] += 1
         attributes: dict[str, str] = {}
         for name, value in token.attributes:
-            attributes.setdefault(name.lower(), value)
+            attributes.setdefault(name, value)
         node = Node(token.name, attributes, parent.children, parent.types[token.name])
         path = [*(entry[0] for entry in self._open), node]
         matched = [entry for entry in self._handlers if entry[0] and entry[0].matches(path)]
@@ -120,21 +120,22 @@ class Page:
     async def _end(self, token: Token) -> str:
         if not any(node.name == token.name for node, _, _ in self._open):
             return self._shown(token.raw)
-        tag = EndTag(token)
+        tag, popped = EndTag(token), []
         while self._open:
             node, element, _ = self._open.pop()
             if element is not None:
                 self._dropping -= element.drops_content
-                for handler in element.end_handlers:
-                    await settled(handler(tag))
-                tag.put_before += element.at_end
-                if node.name == token.name:
-                    tag.put_after = element.after_end + tag.put_after
-                    tag.removed |= element.drops_end
-                else:  # it has no end tag of its own
-                    tag.put_before += element.after_end
+                popped.append(element)
             if node.name == token.name:
                 break
+        # An end tag ends what is open inside, too: of what those elements do with their ends, the outermost's is done.
+        if changing := [element for element in popped if element.changes_end]:
+            tag.put_before, tag.put_after = changing[-1].at_end, changing[-1].after_end
+            tag.removed = changing[-1].drops_end
+            if changing[-1].tagName != changing[-1].token.name:
+                tag.name = changing[-1].tagName
+        for handler in (handler for element in popped for handler in element.end_handlers):
+            await settled(handler(tag))
         return self._shown(tag.written())
 
     async def _other(self, token: Token) -> str:
