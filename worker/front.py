@@ -19,6 +19,8 @@ from worker.bindings.service import Target
 from worker.isolate_process import WorkerFault
 from worker.isolates import PythonWorker
 from worker.location import CF
+from worker.socket_front import SocketFront
+from worker.sockets import IsolateSocket
 
 _log = logging.getLogger("roost.worker")
 _SCHEDULED = ("/cdn-cgi/handler/scheduled", "/cdn-cgi/mf/scheduled")
@@ -36,14 +38,18 @@ class Front:
     def __init__(self, worker: PythonWorker, assets: Assets | None = None) -> None:
         self._worker = worker
         self.assets = assets
+        self._sockets = SocketFront(self.fetch, self._page)
+
+    def end_sockets(self) -> None:
+        """Close the WebSockets that are open: roost ends."""
+        self._sockets.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; stop when its client leaves."""
         if scope["type"] == "lifespan":
             return await _lifespan(receive, send)
         if scope["type"] == "websocket":
-            await receive()
-            return await send({"type": "websocket.close", "code": 1011, "reason": "no WebSockets in roost yet"})
+            return await self._sockets(scope, receive, send)
         request = _Request(scope, receive)
         answering = asyncio.create_task(self._answer(request, send))
         leaving = asyncio.create_task(request.pump())
@@ -76,6 +82,8 @@ class Front:
                 return await self.assets.fetch(request)
             raise
         kept = [(name, value) for name, value in answer["headers"] if name not in _HOPS]
+        if isinstance(body, IsolateSocket):
+            return Incoming(101, kept, socket=body, left=body.aclose)
         return Incoming(answer["status"], kept, body, answer["statusText"])
 
     async def _answer(self, request: _Request, send: Send) -> None:

@@ -18,10 +18,12 @@ from typing import Any
 import psutil
 
 from worker.isolate.frames import Connection
+from worker.isolate.sockets import INTERNAL_ERROR
 
 _MAIN = Path(__file__).parent / "isolate" / "main.py"
 _MARGIN = 2.0  # seconds without a sign of life, past the wall limit: not even the isolate's own watch could run
 _GRACE = 30.0  # seconds for a retired isolate's requests and waitUntil work, as on the platform
+_RESTARTED = 1012  # "service restart": clients connect again
 _FLAGS = ("-I", "-B", "-u", "-X", "faulthandler")  # -B: a file changed twice in a second is read again
 _PYTHON = ("bin/python", "Scripts/python.exe")
 
@@ -32,6 +34,11 @@ class WorkerFault(Exception):
     def __init__(self, told: Mapping[str, Any]) -> None:
         super().__init__(str(told.get("message", "")))
         self.told = told
+
+    @property
+    def close_code(self) -> int:
+        """What WebSockets that it ends are closed with."""
+        return int(self.told.get("close_code", INTERNAL_ERROR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,7 @@ class IsolateProcess:
 
     async def _kill_later(self) -> None:
         await asyncio.wait({self.ended}, timeout=_GRACE)
-        await self.kill()
+        await self.kill(_said("Reloaded", "the Worker has a newer isolate") | {"close_code": _RESTARTED})
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         limits = self._spec.limits

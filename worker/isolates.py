@@ -13,6 +13,7 @@ from typing import Any
 from worker.isolate.frames import Closed, Connection, Fault
 from worker.isolate_process import IsolateProcess, WorkerFault, WorkerSpec
 from worker.services import Services
+from worker.sockets import IsolateSocket
 
 _PATIENCE = 5.0  # seconds for a process whose connection has closed to end
 
@@ -96,8 +97,10 @@ class PythonWorker:
 
     async def exchange(
         self, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None = None
-    ) -> tuple[dict[str, Any], bytes | AsyncGenerator[bytes]]:
+    ) -> tuple[dict[str, Any], bytes | AsyncGenerator[bytes] | IsolateSocket]:
         """Send a message; the head of the answer, and its body: whole, or pieces that must be read or closed.
+
+        With status 101 it is a WebSocket in place of a body, which must be finished.
 
         Raises :class:`WorkerFault`, here or while the body is read. Cancelling this calls the exchange off.
         """
@@ -117,6 +120,8 @@ class PythonWorker:
         finally:
             if sending is not None:
                 sending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if answer.get("status") == 101:
+            return answer, IsolateSocket(isolate, connection, _PATIENCE)
         if (sending is None or sending.done()) and (whole := connection.body_at_hand()) is not None:
             isolate.keep(connection)
             return answer, whole
@@ -125,7 +130,7 @@ class PythonWorker:
     async def call(self, head: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a message where neither has a body; raises :class:`WorkerFault`."""
         answer, body = await self.exchange(head)
-        if not isinstance(body, bytes):
+        if isinstance(body, AsyncGenerator):
             async for _ in body:
                 pass
         return answer

@@ -12,6 +12,9 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.types import ASGIApp
 
+from worker import websocket_stream
+from worker.isolate.sockets import MAX_MESSAGE
+
 GRACE = 10.0
 """Seconds that running requests are given to end at shutdown."""
 _PORTS_TRIED, _LAST_PORT = 20, 65_535
@@ -68,6 +71,7 @@ async def serve_until(
 
     The sockets are hypercorn's from here on, which closes them.
     """
+    websocket_stream.install()
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     if tls is not None:
@@ -77,6 +81,7 @@ async def serve_until(
     config.graceful_timeout = GRACE
     config.shutdown_timeout = GRACE
     config.keep_alive_timeout = _KEEP_ALIVE
+    config.websocket_max_message_size = MAX_MESSAGE
     config.accesslog = None
     config.errorlog = None
     if ready is not None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from worker.bindings.binding import Binding, BindingError, Outgoing
+from worker.bindings.binding import Binding, BindingError, Incoming, Outgoing
 from worker.isolate.exchanges import Exchanges
-from worker.isolate.frames import Closed, Connection, Fault
+from worker.isolate.frames import HEAD, Closed, Connection, Fault
+from worker.isolate.sockets import relay
 from worker.isolate.values import decode, encode
+from worker.isolate_process import WorkerFault
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +66,9 @@ class Services:
         answer = {"status": found.status, "statusText": found.status_text, "headers": list(found.headers)}
         if found.url:
             answer["url"] = found.url
+        if found.socket is not None:
+            await anext(body, None)  # the request's end, before which no message stands
+            return await _carry(connection, answer, found)
         await _send(connection, answer, found.body)
 
 
@@ -73,3 +79,18 @@ async def _send(connection: Connection, head: dict[str, Any], body: AsyncGenerat
         if isinstance(body, AsyncGenerator):
             with suppress(RuntimeError):  # it is being closed already
                 await body.aclose()
+
+
+async def _carry(connection: Connection, answer: Mapping[str, Any], found: Incoming) -> None:
+    """Answer with a WebSocket, and carry its messages until it is closed."""
+    assert found.socket is not None
+    connection.live = True
+    connection.write((HEAD, json.dumps(answer).encode()))
+    try:
+        await relay(connection, found.socket)
+    except WorkerFault as fault:
+        connection.fail(fault.told)
+    finally:
+        if found.left is not None:
+            await found.left()
+    connection.finish()

@@ -48,12 +48,21 @@ async def serve_python(
             stack.enter_context(kept(mark))
             for project in read:
                 await _started(stack, project, workers)
-            app = Guard(workers[read[0].name][1])
+            front = workers[read[0].name][1]
+            ending = asyncio.create_task(_sockets_end(front, stop))
+            stack.callback(ending.cancel)
+            app = Guard(front)
             ready = functools.partial(click.echo, f"Worker ready on {url_of(listener)}")
             await serve_until(app, listener, stop, ready)
         return 0
 
     return await serving.serve(doors, beside)
+
+
+async def _sockets_end(front: Front, stop: asyncio.Event) -> None:
+    """Close what is open when roost ends: the server would wait for it."""
+    await stop.wait()
+    front.end_sockets()
 
 
 async def _started(stack: AsyncExitStack, project: PythonProject, workers: Workers) -> None:

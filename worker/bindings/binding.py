@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from worker.isolate.sockets import Duplex
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
@@ -19,17 +21,26 @@ class Outgoing:
     body: AsyncGenerator[bytes]
     redirect: str = "follow"
 
+    @property
+    def asks_for_socket(self) -> bool:
+        """Whether it is a WebSocket's opening."""
+        return any(name == "upgrade" and value.lower() == "websocket" for name, value in self.headers)
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """Its response. ``url``: where redirects led. Whoever stops reading ``body`` closes it."""
+    """Its response. ``url``: where redirects led. Whoever stops reading ``body`` closes it.
+
+    ``socket``: with status 101 an open WebSocket; ``left`` is called when nobody needs it any more.
+    """
 
     status: int
     headers: Headers = ()
     body: bytes | AsyncGenerator[bytes] = b""
     status_text: str = ""
     url: str = ""
-    passes_through: bool = field(default=False)
+    socket: Duplex | None = None
+    left: Callable[[], Awaitable[None]] | None = None
 
 
 class BindingError(Exception):

@@ -7,8 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.typing import Subprotocol
 
 from worker.bindings.binding import Binding, BindingError, Incoming, Outgoing, raw
+from worker.isolate.sockets import MAX_MESSAGE
+from worker.sockets import UpstreamSocket
 
 _HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "host"}
 _PACKED = {"content-encoding", "content-length", *_HOPS}
@@ -24,6 +29,8 @@ class Internet(Binding):
 
     async def fetch(self, request: Outgoing) -> Incoming:
         """The response from wherever ``request.url`` leads."""
+        if request.asks_for_socket:
+            return await _opened(request)
         return await self._sent(request, request.url, {})
 
     async def _sent(self, request: Outgoing, url: str, extra: dict[str, str]) -> Incoming:
@@ -44,6 +51,36 @@ class Internet(Binding):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+async def _opened(request: Outgoing) -> Incoming:
+    """The WebSocket at ``request.url``, or the response that refused it."""
+    headers = [pair for pair in request.headers if pair[0] not in _HOPS and not pair[0].startswith("sec-websocket")]
+    offered = next((value for name, value in request.headers if name == "sec-websocket-protocol"), "")
+    parts = urlsplit(request.url)
+    address = parts._replace(scheme={"https": "wss", "http": "ws"}.get(parts.scheme, parts.scheme)).geturl()
+    protocols = [Subprotocol(name.strip()) for name in offered.split(",") if name.strip()]
+    await anext(request.body, None)
+    try:
+        opened = await connect(
+            address,
+            additional_headers=headers,
+            subprotocols=protocols or None,
+            user_agent_header=None,
+            max_size=MAX_MESSAGE,
+        )
+    except InvalidStatus as error:
+        answer = error.response
+        found = [(name.lower(), value) for name, value in answer.headers.raw_items()]
+        kept = [pair for pair in found if pair[0] not in _PACKED]
+        return Incoming(answer.status_code, kept, bytes(answer.body or b""), answer.reason_phrase)
+    except (OSError, InvalidHandshake) as error:
+        raise BindingError(f"{parts.netloc} can't be reached: {error}") from error
+    except InvalidURI as error:
+        raise BindingError("Invalid URL string.", "TypeError") from error
+    socket = UpstreamSocket(opened)
+    named = [("sec-websocket-protocol", opened.subprotocol)] if opened.subprotocol else []
+    return Incoming(101, [("upgrade", "websocket"), *named], url=request.url, socket=socket, left=socket.aclose)
 
 
 class AiWire(Internet):

@@ -9,7 +9,7 @@ import socket
 import sys
 from typing import Any
 
-from . import js_base
+from . import js_base, js_websockets
 from .context import go_on_with
 from .entry import BadWorker, Entry
 from .faults import told
@@ -26,6 +26,9 @@ from .watch import Watch
 
 _NULL_SINCE = "2025-09-29"
 """The compatibility date of Pyodide 0.28, where null is no longer None."""
+
+_BLOBS_SINCE = "2026-03-17"
+"""The compatibility date from which binary messages of a WebSocket are Blobs, as on the web."""
 
 
 def run(control_fd: int) -> None:
@@ -48,6 +51,8 @@ async def _serve(given: dict[str, Any], watch: Watch) -> None:
     set_breakpoint_hook(given["inspect"])
     if given["date"] < _NULL_SINCE and "python_workers_20250116" not in given["flags"]:
         js_base.null_is_none()
+    if given["date"] >= _BLOBS_SINCE or "websocket_standard_binary_type" in given["flags"]:
+        js_websockets.binary_is_blob()
     host = Host(given["host"])
     env = Env({each["name"]: _binding(host, each) for each in given["bindings"]})
     install(js_module(host), env, go_on_with, given["flags"])

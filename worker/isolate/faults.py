@@ -13,6 +13,8 @@ _INTERNAL = (
     "<frozen importlib",
     *(str(Path(file).parent) for file in (__file__, asyncio.__file__, importlib.__file__)),
 )
+_NAMED = (NameError, AttributeError, ImportError)
+"""Whose ``name`` is that of what isn't there."""
 
 
 class NoHandler(TypeError):
@@ -33,7 +35,7 @@ def told(error: BaseException) -> dict[str, Any]:
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     message = f"the Worker called sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
     return {
-        "name": getattr(error, "name", None) or type(error).__name__,
+        "name": (not isinstance(error, _NAMED) and getattr(error, "name", None)) or type(error).__name__,
         "message": getattr(error, "message", None) or message,
         "traceback": "".join(shown.format()),
         "fatal": isinstance(error, SystemExit | MemoryError | KeyboardInterrupt),

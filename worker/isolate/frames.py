@@ -1,7 +1,8 @@
 """Messages on a Unix socket between roost and an isolate, the same in both directions.
 
 A message is a head (JSON), pieces of a body, and an end; or a fault (JSON) in place of what is left of it. A
-connection carries one exchange at a time and is kept for the next; closing it calls the exchange off.
+connection carries one exchange at a time and is kept for the next; closing it calls the exchange off. After a head
+with status 101 it is a WebSocket: messages and a close, in both directions, and then its own end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from typing import Any
 
-HEAD, DATA, END, FAULT = range(4)
+HEAD, DATA, END, FAULT, TEXT, BYTES, CLOSE = range(7)
 _HEADER = struct.Struct(">BI")
 _HIGH, _LOW = 1 << 18, 1 << 16  # bytes that wait to be read, before the other side is held back
 
@@ -31,12 +32,15 @@ class Fault(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One end. ``made`` and ``lost`` are called with it when the connection opens and closes."""
+    """One end. ``made`` and ``lost`` are called with it when the connection opens and closes.
+
+    ``live``: it is a WebSocket now, whose reader takes what has come before it hears that the connection has closed.
+    """
 
     def __init__(
         self, made: Callable[[Connection], None] | None = None, lost: Callable[[Connection], None] | None = None
     ) -> None:
-        self.closed = False
+        self.closed = self.live = False
         self._made, self._lost = made, lost
         self._buffer = bytearray()
         self._frames: deque[tuple[int, bytes]] = deque()
@@ -93,6 +97,10 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Call off whatever is going on."""
         self._transport.abort()
+
+    def finish(self) -> None:
+        """Close it once what was written has gone."""
+        self._transport.close()
 
     async def receive(self) -> tuple[int, bytes]:
         """The next frame; raises :class:`Closed`."""

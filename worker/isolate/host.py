@@ -31,6 +31,20 @@ class Host:
         self, service: str, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None
     ) -> tuple[dict[str, Any], AsyncGenerator[bytes]]:
         """The head and the body of the answer of ``service``. Closing the body early calls the request off."""
+        answer, connection, sending = await self._asked(service, head, body)
+        return answer, self._body(connection, sending)
+
+    async def upgrade(
+        self, service: str, head: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], AsyncGenerator[bytes] | Connection]:
+        """The same of a request for a WebSocket: with status 101 the connection is one, its caller's."""
+        answer, connection, sending = await self._asked(service, {**head, "upgrade": True}, None)
+        connection.live = answer["status"] == 101
+        return answer, connection if connection.live else self._body(connection, sending)
+
+    async def _asked(
+        self, service: str, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None
+    ) -> tuple[dict[str, Any], Connection, asyncio.Task[None]]:
         connection = await self._connection()
         sending = asyncio.create_task(_send(connection, {"service": service, "op": "fetch", **head}, body))
         try:
@@ -43,7 +57,7 @@ class Host:
         finally:
             if not sending.done():
                 sending.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return answer, self._body(connection, sending)
+        return answer, connection, sending
 
     async def _body(self, connection: Connection, sending: asyncio.Task[None]) -> AsyncGenerator[bytes]:
         whole = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -11,11 +12,12 @@ from . import rpc
 from .context import Context, background_ended
 from .entry import Entry
 from .exchanges import Exchanges
-from .faults import told
-from .frames import Closed, Connection
+from .faults import NoHandler, told
+from .frames import HEAD, Closed, Connection
 from .js_convert import to_js
-from .js_messages import NULL_BODY, Request, Response
+from .js_messages import NULL_BODY, Request, Response, asks_for_socket
 from .js_streams import stream_of
+from .sockets import relay
 
 
 class Serving:
@@ -64,7 +66,11 @@ class Serving:
         init = {"method": head["method"], "headers": head["headers"], "body": stream_of(body) if with_body else None}
         request = Request(head["url"], init | {"cf": to_js(head["cf"], objects=True), "redirect": "manual"})
         try:
-            await self._respond(connection, await self._entry.fetch(request, ctx, head.get("entrypoint")))
+            response = await self._entry.fetch(request, ctx, head.get("entrypoint"))
+            if response.webSocket is None:
+                await self._respond(connection, response)
+            else:
+                await self._open(connection, request, response)
         except asyncio.CancelledError:
             request.signal.abort_now()
             raise
@@ -80,3 +86,14 @@ class Serving:
         finally:
             if isinstance(sent, AsyncGenerator):
                 await sent.aclose()
+
+    async def _open(self, connection: Connection, request: Request, response: Response) -> None:
+        """Answer with a WebSocket, and carry its messages until it is closed."""
+        if not asks_for_socket(request.headers):
+            raise NoHandler("the Worker returned a WebSocket to a request without the header Upgrade: websocket")
+        far = response.webSocket.hand_over()
+        connection.live = True
+        answer = {"status": 101, "statusText": "", "headers": list(response.headers.pairs)}
+        connection.write((HEAD, json.dumps(answer).encode()))
+        await relay(far, connection)
+        connection.finish()
