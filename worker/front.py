@@ -6,12 +6,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from html import escape
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-import psutil
 from starlette.types import Receive, Scope, Send
 
 from worker.bindings.assets import Assets
@@ -24,7 +24,7 @@ from worker.location import CF
 _log = logging.getLogger("roost.worker")
 _SCHEDULED = ("/cdn-cgi/handler/scheduled", "/cdn-cgi/mf/scheduled")
 _HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade"}
-_LOOK = 0.5  # seconds between looks at a client whose body is not read
+_LINGER = 2.0  # seconds for the rest of a body that nobody reads
 _PIECES = 4  # of a request's body, read ahead of the Worker
 _PAGE = """<!doctype html><meta charset="utf-8"><title>{name}</title>
 <style>body{{font:16px system-ui;margin:3em}}pre{{background:#f4f4f4;padding:1em;overflow:auto}}</style>
@@ -134,36 +134,25 @@ class _Request:
         self._receive = receive
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES)
         self._unwanted = False
+        self._whole = asyncio.Event()
 
     async def pump(self) -> None:
         """Read what the client sends; return when it leaves."""
         while (message := await self._receive())["type"] == "http.request":
-            if (piece := message.get("body")) and not await self._put(piece):
-                return
-            if not message.get("more_body") and not await self._put(None):
-                return
+            if (piece := message.get("body")) and not self._unwanted:
+                await self._pieces.put(piece)
+            if not message.get("more_body"):
+                self._whole.set()
+                if not self._unwanted:
+                    await self._pieces.put(None)
 
-    def let_go(self) -> None:
-        """Pass over what the Worker has not read: it has answered, and the server waits to be rid of it."""
+    async def let_go(self) -> None:
+        """Pass over what the Worker has not read: it has answered, and a client that still sends would not hear it."""
         self._unwanted = True
         while not self._pieces.empty():
             self._pieces.get_nowait()
-
-    async def _put(self, piece: bytes | None) -> bool:
-        """Hold ``piece`` for the Worker; whether the client is still there, which the server can't see meanwhile."""
-        if self._unwanted:
-            return True
-        if not self._pieces.full():
-            self._pieces.put_nowait(piece)
-            return True
-        putting = asyncio.ensure_future(self._pieces.put(piece))
-        try:
-            while not (await asyncio.wait({putting}, timeout=_LOOK))[0]:
-                if not await asyncio.to_thread(_connected, self.scope):
-                    return False
-        finally:
-            putting.cancel()
-        return True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._whole.wait(), _LINGER)
 
     def header(self, name: str) -> str:
         """A header's value, empty for none."""
@@ -187,27 +176,18 @@ class _Request:
             yield piece
 
 
-def _connected(scope: Scope) -> bool:
-    """Whether the system has the client's connection open."""
-    client, server = scope.get("client"), scope.get("server")
-    if not client or not server:
-        return True
-    open_ones = (each for each in psutil.Process().net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED)
-    return any(each.raddr[1:] == (client[1],) and each.laddr[1:] == (server[1],) for each in open_ones if each.raddr)
-
-
-async def _send(found: Incoming, send: Send, ending: Callable[[], None]) -> None:
+async def _send(found: Incoming, send: Send, ending: Callable[[], Awaitable[None]]) -> None:
     headers = raw(found.headers)
     if isinstance(found.body, bytes) and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(found.body)).encode()))
     await send({"type": "http.response.start", "status": found.status, "headers": headers})
     if isinstance(found.body, bytes):
-        ending()
+        await ending()
         return await send({"type": "http.response.body", "body": found.body})
     try:
         async for piece in found.body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        ending()
+        await ending()
         await send({"type": "http.response.body"})
     finally:
         await found.body.aclose()
