@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from html import escape
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -25,6 +26,7 @@ from worker.sockets import IsolateSocket
 _log = logging.getLogger("roost.worker")
 _SCHEDULED = ("/cdn-cgi/handler/scheduled", "/cdn-cgi/mf/scheduled")
 _HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade"}
+_LINGER = 2.0  # seconds for the rest of a body that nobody reads
 _PIECES = 4  # of a request's body, read ahead of the Worker
 _PAGE = """<!doctype html><meta charset="utf-8"><title>{name}</title>
 <style>body{{font:16px system-ui;margin:3em}}pre{{background:#f4f4f4;padding:1em;overflow:auto}}</style>
@@ -98,7 +100,7 @@ class Front:
             found = self._page(fault, request.header("accept"))
             status = found.status
         try:
-            await _send(found, send)
+            await _send(found, send, request.let_go)
         except WorkerFault as fault:  # after the head has gone: the connection breaks off, which clients notice
             _log.error("%s", fault.told.get("traceback") or fault)
             raise
@@ -139,14 +141,26 @@ class _Request:
         self.scope = scope
         self._receive = receive
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES)
+        self._unwanted = False
+        self._whole = asyncio.Event()
 
     async def pump(self) -> None:
         """Read what the client sends; return when it leaves."""
         while (message := await self._receive())["type"] == "http.request":
-            if piece := message.get("body"):
+            if (piece := message.get("body")) and not self._unwanted:
                 await self._pieces.put(piece)
             if not message.get("more_body"):
-                await self._pieces.put(None)
+                self._whole.set()
+                if not self._unwanted:
+                    await self._pieces.put(None)
+
+    async def let_go(self) -> None:
+        """Pass over what the Worker has not read: it has answered, and a client that still sends would not hear it."""
+        self._unwanted = True
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._whole.wait(), _LINGER)
 
     def header(self, name: str) -> str:
         """A header's value, empty for none."""
@@ -170,16 +184,18 @@ class _Request:
             yield piece
 
 
-async def _send(found: Incoming, send: Send) -> None:
+async def _send(found: Incoming, send: Send, ending: Callable[[], Awaitable[None]]) -> None:
     headers = raw(found.headers)
     if isinstance(found.body, bytes) and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(found.body)).encode()))
     await send({"type": "http.response.start", "status": found.status, "headers": headers})
     if isinstance(found.body, bytes):
+        await ending()
         return await send({"type": "http.response.body", "body": found.body})
     try:
         async for piece in found.body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await ending()
         await send({"type": "http.response.body"})
     finally:
         await found.body.aclose()

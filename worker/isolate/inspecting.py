@@ -34,10 +34,13 @@ def _debugpy(address: str) -> None:
     listening = threading.Event()
 
     def listen() -> None:
+        told = ""
         while True:
             try:
                 debugpy.listen((host, int(port)))
-            except (RuntimeError, OSError):
+            except (RuntimeError, OSError) as error:
+                if told != (told := str(error)):
+                    _say(f"debugpy can't listen on {address} yet: {told}")
                 time.sleep(_AGAIN)
             else:
                 break
