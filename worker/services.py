@@ -12,6 +12,7 @@ from typing import Any
 from worker.bindings.binding import Binding, BindingError, Outgoing
 from worker.isolate.exchanges import Exchanges
 from worker.isolate.frames import Closed, Connection, Fault
+from worker.isolate.uploads import Upload
 from worker.isolate.values import decode, encode
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Services:
                 await binding.aclose()
 
     async def _answer(self, connection: Connection, head: dict[str, Any]) -> None:
-        body = connection.body()
+        body = Upload(connection)
         try:
             binding = self._bindings[head["service"]]
             if head["op"] == "call":
@@ -52,14 +53,14 @@ class Services:
         except Exception as error:
             _log.exception("a binding failed")
             connection.fail({"name": type(error).__name__, "message": f"roost's own fault: {error}"})
-        async for _ in body:
-            pass
+        await body.rest()
 
     async def _fetch(
         self, connection: Connection, binding: Binding, head: dict[str, Any], body: AsyncGenerator[bytes]
     ) -> None:
         headers = [(name, value) for name, value in head["headers"]]
-        found = await binding.fetch(Outgoing(head["method"], head["url"], headers, body, head["redirect"]))
+        asked = Outgoing(head["method"], head["url"], headers, body, head["redirect"], head.get("size"))
+        found = await binding.fetch(asked)
         answer = {"status": found.status, "statusText": found.status_text, "headers": list(found.headers)}
         if found.url:
             answer["url"] = found.url

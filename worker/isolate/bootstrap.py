@@ -16,8 +16,8 @@ from .faults import told
 from .host import Host
 from .js_ai import Ai
 from .js_bindings import Env, Fetcher, Missing, host_binding
-from .js_convert import to_js
 from .js_globals import js_module
+from .js_json import parse
 from .paths import module_name, set_path
 from .pyodide_modules import install
 from .serving import Serving
@@ -66,7 +66,7 @@ def _binding(host: Host, described: dict[str, Any]) -> Any:
     name = described["name"]
     match described["kind"]:
         case "variable":
-            return to_js(described["value"], objects=True)
+            return parse(json.dumps(described["value"]))
         case "ai":
             return Ai(host, name)
         case "fetcher":

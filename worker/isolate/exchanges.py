@@ -41,3 +41,5 @@ class Exchanges:
                     self.busy -= 1
         except Closed:
             return
+        finally:
+            connection.close()  # whatever broke it off: whoever asked must not wait for ever

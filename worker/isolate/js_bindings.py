@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from .host import Host
@@ -20,7 +20,9 @@ async def fetch_from(host: Host, service: str, source: Any, init: Any = None) ->
     request = Request(source, init)
     headers = request.headers.pairs
     head = {"method": request.method, "url": request.url, "headers": headers, "redirect": request.redirect}
-    answer, body = await unless_aborted(request.signal, host.fetch(service, head, request.sent()))
+    sent = request.sent()
+    size = None if isinstance(sent, AsyncGenerator) else len(sent or b"")
+    answer, body = await unless_aborted(request.signal, host.fetch(service, head | {"size": size}, sent))
     has_body = answer["status"] not in NULL_BODY
     stream = stream_of(body)
     if not has_body:
