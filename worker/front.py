@@ -25,7 +25,8 @@ from worker.sockets import IsolateSocket
 
 _log = logging.getLogger("roost.worker")
 _SCHEDULED = ("/cdn-cgi/handler/scheduled", "/cdn-cgi/mf/scheduled")
-_HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade"}
+_HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "date"}  # the server writes its own
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _LINGER = 2.0  # seconds for the rest of a body that nobody reads
 _PIECES = 4  # of a request's body, read ahead of the Worker
 _PAGE = """<!doctype html><meta charset="utf-8"><title>{name}</title>
@@ -100,7 +101,7 @@ class Front:
             found = self._page(fault, request.header("accept"))
             status = found.status
         try:
-            await _send(found, send, request.let_go)
+            await _send(found, send, request)
         except WorkerFault as fault:  # after the head has gone: the connection breaks off, which clients notice
             _log.error("%s", fault.told.get("traceback") or fault)
             raise
@@ -141,22 +142,30 @@ class _Request:
         self.scope = scope
         self._receive = receive
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES)
-        self._unwanted = False
+        self._passed_over = False
         self._whole = asyncio.Event()
 
     async def pump(self) -> None:
         """Read what the client sends; return when it leaves."""
-        while (message := await self._receive())["type"] == "http.request":
-            if (piece := message.get("body")) and not self._unwanted:
-                await self._pieces.put(piece)
-            if not message.get("more_body"):
-                self._whole.set()
-                if not self._unwanted:
+        try:
+            while (message := await self._receive())["type"] == "http.request":
+                if not message.get("more_body"):
+                    self._whole.set()
+                if (piece := message.get("body")) and not self._passed_over:
+                    await self._pieces.put(piece)
+                if not message.get("more_body") and not self._passed_over:
                     await self._pieces.put(None)
+        finally:
+            self._whole.set()
 
-    async def let_go(self) -> None:
-        """Pass over what the Worker has not read: it has answered, and a client that still sends would not hear it."""
-        self._unwanted = True
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has come."""
+        return self._whole.is_set()
+
+    async def rest(self) -> None:
+        """Pass over what the Worker has not read: a client that still sends, and the server, would wait for ever."""
+        self._passed_over = True
         while not self._pieces.empty():
             self._pieces.get_nowait()
         with suppress(TimeoutError):
@@ -184,21 +193,26 @@ class _Request:
             yield piece
 
 
-async def _send(found: Incoming, send: Send, ending: Callable[[], Awaitable[None]]) -> None:
+async def _send(found: Incoming, send: Send, request: _Request) -> None:
     headers = raw(found.headers)
-    if isinstance(found.body, bytes) and not any(name == b"content-length" for name, _ in headers):
+    told = any(name == b"content-length" for name, _ in headers)
+    if isinstance(found.body, bytes) and not told and found.status not in _WITHOUT_BODY:
         headers.append((b"content-length", str(len(found.body)).encode()))
     await send({"type": "http.response.start", "status": found.status, "headers": headers})
-    if isinstance(found.body, bytes):
-        await ending()
+    if isinstance(found.body, bytes) and request.whole:
         return await send({"type": "http.response.body", "body": found.body})
     try:
-        async for piece in found.body:
+        async for piece in _once(found.body) if isinstance(found.body, bytes) else found.body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await ending()
+        await request.rest()
         await send({"type": "http.response.body"})
     finally:
-        await found.body.aclose()
+        if not isinstance(found.body, bytes):
+            await found.body.aclose()
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes]:
+    yield body
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -112,10 +112,12 @@ class PythonWorker:
             else:
                 sending = asyncio.create_task(connection.send(head, body))
             answer = await connection.receive_head()
-        except (Fault, Closed) as error:
-            raise await self._fault(isolate, connection, error) from None
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if sending is not None:
+                sending.cancel()
+            if isinstance(error, Fault | Closed):
+                raise await self._fault(isolate, error) from None
             raise
         finally:
             if sending is not None:
@@ -152,18 +154,17 @@ class PythonWorker:
                 yield piece
             whole = sending is None or sending.done()
         except (Fault, Closed) as error:
-            raise await self._fault(isolate, connection, error) from None
+            raise await self._fault(isolate, error) from None
         finally:
             if whole:
                 isolate.keep(connection)
             else:
                 connection.close()
                 if sending is not None:
-                    sending.cancel()
+                    sending.cancel()  # it may wait for the client's next piece
                     await asyncio.wait({sending})
 
-    async def _fault(self, isolate: IsolateProcess, connection: Connection, error: Fault | Closed) -> WorkerFault:
-        connection.close()
+    async def _fault(self, isolate: IsolateProcess, error: Fault | Closed) -> WorkerFault:
         if isinstance(error, Fault):
             if error.told.get("fatal"):
                 isolate.retire()

@@ -14,6 +14,7 @@ from worker.bindings.binding import Binding, BindingError, Incoming, Outgoing
 from worker.isolate.exchanges import Exchanges
 from worker.isolate.frames import HEAD, Closed, Connection, Fault
 from worker.isolate.sockets import relay
+from worker.isolate.uploads import Upload
 from worker.isolate.values import decode, encode
 from worker.isolate_process import WorkerFault
 
@@ -39,7 +40,7 @@ class Services:
                 await binding.aclose()
 
     async def _answer(self, connection: Connection, head: dict[str, Any]) -> None:
-        body = connection.body()
+        body = Upload(connection)
         try:
             binding = self._bindings[head["service"]]
             if head["op"] == "rpc":
@@ -57,12 +58,14 @@ class Services:
         except Exception as error:
             _log.exception("a binding failed")
             connection.fail({"name": type(error).__name__, "message": f"roost's own fault: {error}"})
+        await body.rest()
 
     async def _fetch(
         self, connection: Connection, binding: Binding, head: dict[str, Any], body: AsyncGenerator[bytes]
     ) -> None:
         headers = [(name, value) for name, value in head["headers"]]
-        found = await binding.fetch(Outgoing(head["method"], head["url"], headers, body, head["redirect"]))
+        asked = Outgoing(head["method"], head["url"], headers, body, head["redirect"], head.get("size"))
+        found = await binding.fetch(asked)
         answer = {"status": found.status, "statusText": found.status_text, "headers": list(found.headers)}
         if found.url:
             answer["url"] = found.url

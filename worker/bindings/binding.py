@@ -13,13 +13,14 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request of a Worker. ``redirect``: follow, manual or error."""
+    """A request of a Worker. ``redirect``: follow or manual. ``size``: the body's, ``None`` where it is a stream."""
 
     method: str
     url: str
     headers: Headers
     body: AsyncGenerator[bytes]
     redirect: str = "follow"
+    size: int | None = None
 
     @property
     def asks_for_socket(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from http.cookiejar import Cookie, CookieJar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,13 +20,24 @@ _HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "host
 _PACKED = {"content-encoding", "content-length", *_HOPS}
 _PATIENCE = httpx.Timeout(10, read=None)  # seconds; a long prompt on a CPU takes its time
 _UNLIMITED = httpx.Limits(max_connections=None)
+_ONCE = "A redirect asks for the request's body again, which was a stream and has been sent."
+_OWN = ("accept", "user-agent")  # headers that httpx would add; the platform adds none
+
+
+class _NoCookies(CookieJar):
+    """A Worker's ``fetch`` keeps no cookies from one request to the next."""
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Forget it."""
 
 
 class Internet(Binding):
     """``js.fetch``."""
 
-    def __init__(self) -> None:
-        self._client = httpx.AsyncClient(timeout=_PATIENCE, limits=_UNLIMITED)
+    def __init__(self, *, proxies: bool = True) -> None:
+        self._client = httpx.AsyncClient(timeout=_PATIENCE, limits=_UNLIMITED, cookies=_NoCookies(), trust_env=proxies)
+        for name in _OWN:
+            del self._client.headers[name]
 
     async def fetch(self, request: Outgoing) -> Incoming:
         """The response from wherever ``request.url`` leads."""
@@ -35,12 +47,11 @@ class Internet(Binding):
 
     async def _sent(self, request: Outgoing, url: str, extra: dict[str, str]) -> Incoming:
         kept = [(name, value) for name, value in (*request.headers, *extra.items()) if name not in _HOPS]
-        body = request.body if request.method not in ("GET", "HEAD") else None
-        if body is None:
-            await anext(request.body, None)
         try:
-            built = self._client.build_request(request.method, url, headers=raw(kept), content=body)
+            built = self._client.build_request(request.method, url, headers=raw(kept), content=await _content(request))
             answer = await self._client.send(built, stream=True, follow_redirects=request.redirect == "follow")
+        except httpx.StreamConsumed as error:
+            raise BindingError(_ONCE, "TypeError") from error
         except httpx.HTTPError as error:
             raise BindingError(f"{urlsplit(url).netloc} can't be reached: {error}") from error
         except httpx.InvalidURL as error:
@@ -87,7 +98,7 @@ class AiWire(Internet):
     """``env.AI``: the wire protocol of ``workers-binding.ai``, to the doors of the roost at ``url``."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        super().__init__()
+        super().__init__(proxies=False)  # the doors are here, whatever HTTP_PROXY says
         self._url = url.rstrip("/")
         self._extra = {"authorization": f"Bearer {token}"} if token else {}
 
@@ -99,6 +110,20 @@ class AiWire(Internet):
         """The doors' answer, byte for byte."""
         parts = urlsplit(request.url)
         return await self._sent(request, f"{self._url}{parts.path}?{parts.query}", self._extra)
+
+
+async def _content(request: Outgoing) -> bytes | AsyncGenerator[bytes] | None:
+    """The body as httpx takes it: whole where its length is known, so that it is told and a redirect can repeat it."""
+    if request.size is None and request.method not in ("GET", "HEAD"):
+        return _once(request.body)
+    whole = b"".join([piece async for piece in request.body])
+    return whole if request.method not in ("GET", "HEAD") else None
+
+
+async def _once(body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """``body``, of a type that httpx knows to be read once."""
+    async for piece in body:
+        yield piece
 
 
 async def _read(answer: httpx.Response) -> AsyncGenerator[bytes]:

@@ -17,8 +17,8 @@ from .host import Host
 from .inspecting import set_breakpoint_hook
 from .js_ai import Ai
 from .js_bindings import Env, Fetcher, Missing, host_binding
-from .js_convert import to_js
 from .js_globals import js_module
+from .js_json import parse
 from .paths import module_name, set_path
 from .pyodide_modules import install
 from .serving import Serving
@@ -72,7 +72,7 @@ def _binding(host: Host, described: dict[str, Any]) -> Any:
     name = described["name"]
     match described["kind"]:
         case "variable":
-            return to_js(described["value"], objects=True)
+            return parse(json.dumps(described["value"]))
         case "ai":
             return Ai(host, name)
         case "fetcher":

@@ -44,6 +44,5 @@ class Exchanges:
                     self.busy -= 1
         except Closed:
             return
-        except Exception:
-            connection.close()  # what is left of the exchange can't be told from the next
-            raise
+        finally:
+            connection.close()  # whatever broke it off: whoever asked must not wait for ever

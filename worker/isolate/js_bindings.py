@@ -25,7 +25,9 @@ async def fetch_from(host: Host, service: str, source: Any, init: Any = None) ->
     head = {"method": request.method, "url": request.url, "headers": headers, "redirect": request.redirect}
     if asks_for_socket(request.headers):
         return await _upgraded(host, service, head, request)
-    answer, body = await unless_aborted(request.signal, host.fetch(service, head, request.sent()))
+    sent = request.sent()
+    size = None if isinstance(sent, AsyncGenerator) else len(sent or b"")
+    answer, body = await unless_aborted(request.signal, host.fetch(service, head | {"size": size}, sent))
     return await _response(answer, body, request)
 
 

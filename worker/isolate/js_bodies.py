@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from .js_base import JsException, JsProxy, null, type_error
+from .js_base import JsProxy, null, type_error
 from .js_blobs import URLENCODED, Blob, FormData, read_form
 from .js_buffers import ArrayBuffer, JsBuffer, Uint8Array, bytes_of
-from .js_convert import PyProxy, to_js
+from .js_convert import PyProxy
 from .js_headers import Headers
+from .js_json import parse
 from .js_promises import promised
 from .js_streams import ReadableStream, stream_of
 from .js_urls import URLSearchParams
@@ -77,10 +77,7 @@ class Body(JsProxy):
 
     @promised
     async def json(self) -> Any:
-        try:
-            return to_js(json.loads(await self._read()), objects=True)
-        except ValueError as error:
-            raise JsException(str(error), "SyntaxError") from error
+        return parse(await self._read())
 
     @promised
     async def arrayBuffer(self) -> ArrayBuffer:

@@ -37,6 +37,7 @@ from .js_html_rewriter import HTMLRewriter
 from .js_json import JSON, stringify
 from .js_messages import Request, Response
 from .js_promises import Promise, promised, settled
+from .js_uri import URI
 from .js_urls import URL, URLSearchParams
 from .js_websockets import WebSocketPair
 
@@ -226,6 +227,7 @@ _NAMES: dict[str, Any] = {
     "navigator": JsObject({"userAgent": "Cloudflare-Workers"}),
     "queueMicrotask": lambda function: asyncio.get_running_loop().call_soon(function),
     "structuredClone": lambda value: to_js(value.to_py(), objects=True) if isinstance(value, JsProxy) else value,
+    **URI,
     "atob": lambda text: base64.b64decode(text).decode("latin-1"),
     "btoa": lambda text: base64.b64encode(text.encode("latin-1")).decode(),
 }

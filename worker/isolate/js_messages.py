@@ -45,6 +45,8 @@ class Request(Body):
         self.method = method.upper() if method.upper() in _STANDARD else method
         self.headers = Headers(option(init, "headers", earlier.headers if earlier else None))
         self.redirect = str(option(init, "redirect", earlier.redirect if earlier else "follow"))
+        if self.redirect not in ("follow", "manual"):
+            raise type_error('Invalid redirect value, must be one of "follow" or "manual".')
         self.signal = option(init, "signal", earlier.signal if earlier else AbortSignal())
         self.cf = option(init, "cf", earlier.cf if earlier else None)
         body = option(init, "body", earlier._copied_body() if earlier else None)

@@ -10,7 +10,10 @@ from typing import Any
 
 from .js_base import JsArray, JsObject, JsProxy, option, type_error
 from .js_buffers import Uint8Array, bytes_of
+from .js_convert import PyProxy, to_js
 from .js_promises import Promise, as_exception, promised, settled
+
+_END = object()
 
 
 class ReadableStream(JsProxy):
@@ -26,7 +29,18 @@ class ReadableStream(JsProxy):
         self._controller = ReadableStreamDefaultController(self)
         self._starting: Promise | None = None
         if (start := option(source, "start")) is not None:
-            self._starting = Promise(settled(start(self._controller)))
+            self._starting = Promise(self._started(start(self._controller)))
+
+    @staticmethod
+    def from_(values: Any) -> ReadableStream:
+        """Of anything that can be iterated, asynchronously or not."""
+        return ReadableStream(JsObject(_source_of(values)))
+
+    async def _started(self, work: Any) -> None:
+        try:
+            await settled(work)
+        except Exception as error:
+            self.fail(error)
 
     async def next_chunk(self) -> tuple[bool, Any]:
         """Whether the stream has ended, else its next chunk."""
@@ -162,6 +176,30 @@ def stream_of(pieces: AsyncGenerator[bytes]) -> ReadableStream:
             controller.enqueue(Uint8Array(piece))
 
     return ReadableStream(JsObject({"pull": pull, "cancel": lambda _: pieces.aclose()}))
+
+
+def _source_of(values: Any) -> dict[str, Any]:
+    values = values.unwrap() if isinstance(values, PyProxy) else values
+    if not hasattr(values, "__aiter__"):
+        rest = iter(values)
+        return {"pull": lambda controller: _give(controller, next(rest, _END))}
+    pieces = aiter(values)
+
+    async def pull(controller: Any) -> None:
+        _give(controller, await anext(pieces, _END))
+
+    async def cancel(_: Any) -> None:
+        if (close := getattr(pieces, "aclose", None)) is not None:
+            await close()
+
+    return {"pull": pull, "cancel": cancel}
+
+
+def _give(controller: Any, piece: Any) -> None:
+    if piece is _END:
+        controller.close()
+    else:
+        controller.enqueue(to_js(piece))
 
 
 class ReadableStreamDefaultController(JsProxy):

@@ -14,10 +14,12 @@ from .entry import Entry
 from .exchanges import Exchanges
 from .faults import NoHandler, told
 from .frames import HEAD, Closed, Connection
+from .js_base import type_error
 from .js_convert import to_js
 from .js_messages import NULL_BODY, Request, Response, asks_for_socket
 from .js_streams import stream_of
 from .sockets import relay
+from .uploads import Upload
 
 
 class Serving:
@@ -42,7 +44,7 @@ class Serving:
 
     async def _answer(self, connection: Connection, head: dict[str, Any]) -> None:
         ctx = Context(head.get("props"))
-        body = connection.body()
+        body = Upload(connection, _late)
         try:
             if head["op"] == "fetch":
                 await self._fetch(connection, head, body, ctx)
@@ -52,34 +54,37 @@ class Serving:
             else:
                 call = functools.partial(self._entry.call, head["method"], ctx, head["entrypoint"])
                 await rpc.answer(connection, head, body, call)
-        except (Closed, asyncio.CancelledError):
+        except Closed:
             raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and connection.closed:
+                raise  # whoever asked has left; any other is the Worker's own
             connection.fail(told(error) | {"passes_through": ctx.passes_through})
+        await body.rest()
 
     async def _fetch(
         self, connection: Connection, head: dict[str, Any], body: AsyncGenerator[bytes], ctx: Context
     ) -> None:
         with_body = head["method"] not in ("GET", "HEAD")
-        if not with_body:
-            await anext(body, None)
         init = {"method": head["method"], "headers": head["headers"], "body": stream_of(body) if with_body else None}
         request = Request(head["url"], init | {"cf": to_js(head["cf"], objects=True), "redirect": "manual"})
         try:
             response = await self._entry.fetch(request, ctx, head.get("entrypoint"))
             if response.webSocket is None:
-                await self._respond(connection, response)
+                await self._respond(connection, response, head["method"])
             else:
                 await self._open(connection, request, response)
         except asyncio.CancelledError:
             request.signal.abort_now()
             raise
 
-    async def _respond(self, connection: Connection, response: Response) -> None:
+    async def _respond(self, connection: Connection, response: Response, method: str) -> None:
         sent = response.sent()
         headers = list(response.headers.pairs)
-        if not isinstance(sent, AsyncGenerator) and not response.headers.has("content-length"):
-            headers += [("content-length", str(len(sent or b"")))] if response.status not in NULL_BODY else []
+        if method != "HEAD" or not response.headers.has("content-length"):  # else it is what GET would have
+            headers = [pair for pair in headers if pair[0] != "content-length"]
+            if not isinstance(sent, AsyncGenerator) and response.status not in NULL_BODY:
+                headers.append(("content-length", str(len(sent or b""))))
         answer = {"status": response.status, "statusText": response.statusText, "headers": headers}
         try:
             await connection.send(answer, sent)
@@ -97,3 +102,7 @@ class Serving:
         connection.write((HEAD, json.dumps(answer).encode()))
         await relay(far, connection)
         connection.finish()
+
+
+def _late() -> Exception:
+    return type_error("Can't read from request stream after response has been sent.")
