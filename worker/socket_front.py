@@ -118,5 +118,6 @@ def _short(reason: str) -> str:
 
 
 async def _nothing() -> AsyncGenerator[bytes]:
-    for piece in ():
+    nothing: tuple[bytes, ...] = ()
+    for piece in nothing:
         yield piece

@@ -26,8 +26,6 @@ MISSING = {
     "entrypoints.DurableObjectContext": "Durable Objects are not in roost yet",
     "entrypoints.WorkflowEntrypoint": "Workflows are not in roost yet",
     "entrypoints.DurableObjectAbort": "Durable Objects are not in roost yet",
-    "asgi.websocket": "WebSockets are not in roost yet",
-    "asgi.process_websocket": "WebSockets are not in roost yet",
     "workflows.NonRetryableError": "Workflows are not in roost yet",
 }
 DIFFERS = {
@@ -39,7 +37,7 @@ DIFFERS = {
     "asgi.close_stream_quietly": "called when an application breaks off a streaming response",
 }
 JS_MISSING = (
-    *("WebSocket", "WebSocketPair", "HTMLRewriter", "CompressionStream", "DecompressionStream", "EventSource"),
+    *("CompressionStream", "DecompressionStream", "EventSource"),
     *(
         "DataView",
         "BigInt64Array",
@@ -58,6 +56,10 @@ JS_DIFFERS = {
     "Date": "`now`, `parse`, `getTime`, `valueOf`, `toISOString` and the `getUTC…` of year to second",
     "URL": "parsed by Python's urllib and normalised, which differs from WHATWG's for odd addresses",
     "Object": "`fromEntries`, `keys`, `values`, `entries`, `assign`",
+    "WebSocket": "a close is always answered but after `accept(allowHalfOpen=True)`; no hibernation",
+    "WebSocketPair": "the same",
+    "HTMLRewriter": "content is a string; text comes in other pieces than lol-html's; `namespaceURI` is HTML's",
+    "Event": "`type`, `target` and what it is made with",
     "FixedLengthStream": "the length is not checked",
     "caches": "`default` and `open`, in one SQLite file; `cache-control` alone decides how long",
 }

@@ -9,8 +9,10 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from tests.worker.python_workers import serving
+from tests.worker.python_workers import python_worker, served, serving, written
 from tests.worker.websockets import HEAD, address, closed
+from worker.bindings.service import Service
+from worker.front import Front
 
 
 @asynccontextmanager
@@ -93,3 +95,28 @@ async def test_a_worker_passes_a_socket_on(tmp_path: Path) -> None:
         assert await connection.recv() == "x" * 1_000_000
         await connection.send("close")
         assert await closed(connection) == (4010, "upstream's")
+
+
+@pytest.mark.parametrize("ending", ["server.close(4011, 'there')", "os.kill(os.getpid(), 9)"])
+async def test_a_socket_goes_through_a_service_binding(tmp_path: Path, ending: str) -> None:
+    there = (
+        HEAD
+        + f"""
+        def answer(server, data):
+            if data == "end":
+                {ending}
+            else:
+                server.send(data + " there")
+        return pair(answer)
+    """
+    )
+    here = HEAD + "        return await self.env.THERE.fetch(request.js_object)"
+    other = python_worker(written(tmp_path / "there", worker=there))
+    services = {"THERE": Service("there", {"there": (other, Front(other))})}
+    worker = python_worker(written(tmp_path / "here", worker=here), bindings=services)
+    async with other.running(), served(worker) as client, connect(address(client)) as connection:
+        await connection.send("hi")
+        assert await connection.recv() == "hi there"
+        await connection.send("end")
+        code, reason = await closed(connection)
+    assert (code, reason) == (4011, "there") if "close" in ending else code == 1011

@@ -214,6 +214,20 @@ async def test_what_a_websocket_refuses(tmp_path: Path) -> None:
     ]
 
 
+async def test_only_so_many_are_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.socket_front.MOST", 2)
+    async with serving(tmp_path, HEAD + "        return pair(lambda server, data: server.send(data))") as client:
+        first = await connect(address(client))
+        async with connect(address(client)):
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(address(client))
+            assert caught.value.response.status_code == 503
+            await first.close()
+            async with connect(address(client)) as again:
+                await again.send("x")
+                assert await again.recv() == "x"
+
+
 async def test_both_ends_of_a_pair_in_one_worker(tmp_path: Path) -> None:
     source = (
         HEAD

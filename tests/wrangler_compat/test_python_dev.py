@@ -13,6 +13,8 @@ from textwrap import dedent
 import httpx
 import psutil
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.worker.asking import ENDLESS, MODEL
 from wrangler_compat.marked import MARK
@@ -210,3 +212,29 @@ def test_however_roost_ends_its_isolates_end_too(tmp_path: Path, signum: signal.
         process.wait(timeout=60)
         while any(psutil.pid_exists(each) and psutil.Process(each).status() != "zombie" for each in (pid, child)):
             time.sleep(0.01)
+
+
+async def test_a_websocket_is_closed_when_roost_ends_and_refused_to_foreign_hosts(tmp_path: Path) -> None:
+    source = """
+        from js import WebSocketPair
+        from workers import Response, WorkerEntrypoint
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                client, server = WebSocketPair.new().object_values()
+                server.accept()
+                server.addEventListener("message", lambda event: server.send(request.url + event.data))
+                return Response(None, status=101, web_socket=client)
+    """
+    with roost_dev(project(tmp_path, "entry", source)) as (process, client):
+        url = str(client.base_url).replace("http", "ws", 1)
+        with pytest.raises(InvalidStatus) as caught:
+            await connect("ws://evil.example/", host="127.0.0.1", port=client.base_url.port)
+        assert caught.value.response.status_code == 403
+        async with connect(url) as connection:
+            await connection.send("?")
+            assert await connection.recv() == f"{client.base_url}/?".replace("//?", "/?")
+            process.terminate()
+            with pytest.raises(ConnectionClosed):
+                await connection.recv()
+            assert connection.close_code == 1001

@@ -248,7 +248,8 @@ class Dialled(WebSocket):
 
 def dialling(dial: Dial) -> type[Dialled]:
     """The class WebSocket as Workers have it, which connects through ``dial``."""
-    return JsType("WebSocket", (Dialled,), {"js_name": "WebSocket", "_dial": staticmethod(dial)})
+    made: Any = JsType("WebSocket", (Dialled,), {"js_name": "WebSocket", "_dial": staticmethod(dial)})
+    return made  # type: ignore[no-any-return]
 
 
 def _carry(end: WebSocket, connection: Connection) -> None:
