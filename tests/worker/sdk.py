@@ -58,7 +58,7 @@ JS_DIFFERS = {
     "Object": "`fromEntries`, `keys`, `values`, `entries`, `assign`",
     "WebSocket": "a close is always answered but after `accept(allowHalfOpen=True)`; no hibernation",
     "WebSocketPair": "the same",
-    "HTMLRewriter": "content is a string; text comes in other pieces than lol-html's; `namespaceURI` is HTML's",
+    "HTMLRewriter": "content is a string; text is cut elsewhere; tags above 256 KiB pass unseen; HTML alone",
     "Event": "`type`, `target` and what it is made with",
     "FixedLengthStream": "the length is not checked",
     "caches": "`default` and `open`, in one SQLite file; `cache-control` alone decides how long",

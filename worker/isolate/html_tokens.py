@@ -21,7 +21,9 @@ _DOCTYPE = re.compile(
     r"""<!doctype\s*(?P<name>[^\s>]*)\s*(?:(?:public\s*(["'])(?P<public>.*?)\2|system)\s*(?:(["'])(?P<system>.*?)\4)?)?""",
     re.IGNORECASE | re.DOTALL,
 )
-_LONGEST = 1 << 20
+_STEP = 1 << 13
+"""Characters that are taken at once: each token moves those behind it."""
+_LONGEST = 1 << 18
 """Characters of one tag or comment that are kept to be looked at; what is longer passes as it is."""
 
 
@@ -52,10 +54,11 @@ class Tokenizer:
 
     def feed(self, text: str) -> Iterator[Token]:
         """The tokens that are whole once ``text`` has come."""
-        self._buffer += text
-        while self._buffer and (token := self._next()) is not None:
-            self._buffer = self._buffer[len(token.raw) :]
-            yield token
+        for start in range(0, len(text) or 1, _STEP):
+            self._buffer += text[start : start + _STEP]
+            while self._buffer and (token := self._next()) is not None:
+                self._buffer = self._buffer[len(token.raw) :]
+                yield token
 
     def end(self) -> Iterator[Token]:
         """The rest: text is text, half a tag passes as it is."""
