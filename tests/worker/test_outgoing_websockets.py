@@ -11,7 +11,7 @@ from websockets.typing import Subprotocol
 
 from tests.worker.python_workers import python_worker, served, serving, written
 from tests.worker.websockets import HEAD, address, closed
-from worker.bindings.service import Service
+from worker.bindings.service import Service, Target
 from worker.front import Front
 
 
@@ -112,7 +112,7 @@ async def test_a_socket_goes_through_a_service_binding(tmp_path: Path, ending: s
     )
     here = HEAD + "        return await self.env.THERE.fetch(request.js_object)"
     other = python_worker(written(tmp_path / "there", worker=there))
-    services = {"THERE": Service("there", {"there": (other, Front(other))})}
+    services = {"THERE": Service(Target("there"), {"there": (other, Front(other))})}
     worker = python_worker(written(tmp_path / "here", worker=here), bindings=services)
     async with other.running(), served(worker) as client, connect(address(client)) as connection:
         await connection.send("hi")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.bindings.binding import Binding, BindingError, Incoming, Outgoing
 from worker.isolate_process import WorkerFault
+from worker.sockets import IsolateSocket
 
 if TYPE_CHECKING:
     from worker.front import Front
@@ -56,9 +57,11 @@ class Service(Binding):
         worker, _ = self._workers[self._target.worker]
         sent = {"op": "call", "method": head["method"], "args": head["args"], **self._target.head}
         try:
-            return await worker.exchange(sent, body if head["streams"] else None)
+            answer, back = await worker.exchange(sent, body if head["streams"] else None)
         except WorkerFault as fault:
             raise _passed_on(fault) from fault
+        assert not isinstance(back, IsolateSocket)  # which only a request's answer is
+        return answer, back
 
 
 def _passed_on(fault: WorkerFault) -> BindingError:
