@@ -17,6 +17,7 @@ from .host import Host
 from .js_ai import Ai
 from .js_bindings import Env, Fetcher, Missing, host_binding
 from .js_convert import to_js
+from .js_d1 import D1Database
 from .js_globals import js_module
 from .paths import module_name, set_path
 from .pyodide_modules import install
@@ -71,6 +72,8 @@ def _binding(host: Host, described: dict[str, Any]) -> Any:
             return Ai(host, name)
         case "fetcher":
             return Fetcher(host, name, calls=described["calls"])
+        case "d1":
+            return D1Database(host, name)
         case "missing":
             return Missing(name, described["what"])
     return host_binding(host, name, described["js_class"], tuple(described["methods"]))
