@@ -9,6 +9,7 @@ from typing import Any
 from .host import Host
 from .js_base import COVERAGE, JsArray, JsMap, JsObject, JsProxy, JsSet, JsType, jsnull, type_error
 from .js_buffers import JsBuffer
+from .js_headers import length_in
 from .js_messages import NULL_BODY, Request, Response
 from .js_promises import Promise
 from .js_signals import unless_aborted
@@ -22,7 +23,7 @@ async def fetch_from(host: Host, service: str, source: Any, init: Any = None) ->
     head = {"method": request.method, "url": request.url, "headers": headers, "redirect": request.redirect}
     answer, body = await unless_aborted(request.signal, host.fetch(service, head, request.sent()))
     has_body = answer["status"] not in NULL_BODY
-    stream = stream_of(body)
+    stream = stream_of(body, length_in(answer["headers"]))
     if not has_body:
         await stream.next_chunk()
     init = {"status": answer["status"], "statusText": answer.get("statusText"), "headers": answer["headers"]}

@@ -13,6 +13,7 @@ from .faults import told
 from .frames import Closed, Connection
 from .host import javascript_value
 from .js_convert import to_js
+from .js_headers import length_in
 from .js_messages import NULL_BODY, Request, Response
 from .js_streams import stream_of
 from .values import decode
@@ -63,7 +64,8 @@ class Serving:
         with_body = head["method"] not in ("GET", "HEAD")
         if not with_body:
             await anext(body, None)
-        init = {"method": head["method"], "headers": head["headers"], "body": stream_of(body) if with_body else None}
+        stream = stream_of(body, length_in(head["headers"])) if with_body else None
+        init = {"method": head["method"], "headers": head["headers"], "body": stream}
         request = Request(head["url"], init | {"cf": to_js(head["cf"], objects=True), "redirect": "manual"})
         try:
             await self._respond(connection, await self._entry.fetch(request, ctx))
