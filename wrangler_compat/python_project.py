@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -53,7 +54,7 @@ KINDS = {  # every kind of binding, and where its names stand: a key of a list, 
     "ai": "binding",
 }
 _NAMELESS = ("vars", "define", "secrets", "unsafe", "containers", "tail_consumers")
-HAVE = ("ai", "kv_namespaces", "services", "vars", "assets")
+HAVE = ("ai", "kv_namespaces", "d1_databases", "r2_buckets", "services", "vars", "assets")
 """The kinds of bindings that a Python Worker has in roost; the rest of :data:`KINDS` are missing."""
 _SHAPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
@@ -62,11 +63,20 @@ _SHAPES: dict[str, type | tuple[type, ...]] = {
     "compatibility_flags": list,
     "vars": dict,
     "kv_namespaces": list,
+    "d1_databases": list,
+    "r2_buckets": list,
     "services": list,
     "triggers": dict,
     "assets": dict,
     "ai": dict,
 }
+_ALSO = {  # what an entry of a list may have, beside its binding and what that leads to
+    "kv_namespaces": ("preview_id",),
+    "d1_databases": ("database_name", "preview_database_id", "migrations_dir", "migrations_table"),
+    "r2_buckets": ("preview_bucket_name", "jurisdiction"),
+    "services": ("environment", "entrypoint", "props"),
+}
+_BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")  # a binding's name is one, too
 _WORDS = {str: "text", list: "a list", dict: "a table"}
 
 
@@ -81,6 +91,8 @@ class PythonProject:
     flags: list[str]
     crons: list[Cron]
     kv: dict[str, str]
+    d1: dict[str, str]
+    r2: dict[str, str]
     services: dict[str, str]
     missing: dict[str, str]
     warnings: list[str]
@@ -118,6 +130,11 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
                 f"{name} is one of {kind}, which roost doesn't have: --allow-missing starts without it", kind, name
             )
     kv = dict(_named(good, "kv_namespaces", "id", found))
+    d1 = dict(_named(good, "d1_databases", "database_id", found))
+    r2 = dict(_named(good, "r2_buckets", "bucket_name", found))
+    for bucket in r2.values():
+        if not _BUCKET.fullmatch(bucket):
+            found.error(f'"{bucket}" is no name of a bucket: 3 to 63 of a-z, 0-9 and -', "r2_buckets", bucket)
     services = dict(_named(good, "services", "service", found))
     crons = list(_crons(good, found))
     flags = [str(flag) for flag in good.get("compatibility_flags", ())]
@@ -130,7 +147,7 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     assert project.main is not None
     day = str(good.get("compatibility_date", date.today().isoformat()))
     name = str(good.get("name") or project.folder.name)
-    return PythonProject(project, name, project.main, day, flags, crons, kv, services, missing, found.warnings)
+    return PythonProject(project, name, project.main, day, flags, crons, kv, d1, r2, services, missing, found.warnings)
 
 
 def _is(value: Any, kind: Any, key: str, found: Diagnostics) -> bool:
@@ -154,18 +171,19 @@ def _missing(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _named(settings: Mapping[str, Any], kind: str, other: str, found: Diagnostics) -> Iterator[tuple[str, str]]:
-    """The bindings of a list, with what stands under ``other``, for KV perhaps nothing."""
+    """The bindings of a list, with what stands under ``other``, or under it for previews; else with their own names."""
     for entry in settings.get(kind, ()):
         name = entry.get("binding") if isinstance(entry, Mapping) else None
         if not isinstance(name, str) or (kind == "services" and not isinstance(entry.get(other), str)):
             found.error(f'each of {kind} needs a "binding"{" and a service" if kind == "services" else ""}', kind)
             continue
         for key in entry:
-            if key not in ("binding", other, "preview_id", "remote", "environment", "entrypoint", "props"):
-                found.unknown(key, ("binding", other), kind)
+            if key not in ("binding", other, "remote", *_ALSO[kind]):
+                found.unknown(key, ("binding", other, *_ALSO[kind]), kind)
         if entry.get("entrypoint"):
             found.error(f"{name} names an entrypoint, and roost calls only a Worker's default one", kind, "entrypoint")
-        yield name, str(entry.get(other) or name)
+        preview = entry.get("preview_database_id") if kind == "d1_databases" else None  # wrangler dev prefers it
+        yield name, str(preview or entry.get(other) or name)
 
 
 def _crons(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[Cron]:

@@ -41,7 +41,7 @@ class R2Bucket(Binding):
         return {"kind": "r2"}
 
     async def call(self, method: str, args: list[Any]) -> Any:
-        """What has no body: head, list, delete, createMultipartUpload, completeMultipartUpload, abortMultipartUpload."""
+        """What has no body: head, list, delete, and creating, completing and aborting an upload."""
         known: dict[str, Callable[..., Any]] = {
             "head": self._head,
             "list": self._index.list,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.bindings.r2_rules import OBJECT, R2Error
+from worker.bindings.r2_rules import R2Error, check_size
 
 _AT_ONCE = 1 << 18  # bytes read or written at a time; more than that goes through a thread
 
@@ -51,8 +51,7 @@ class Blobs:
 
                 async for piece in pieces:
                     size += len(piece)
-                    if size > OBJECT:
-                        raise R2Error(100100)
+                    check_size(size)
                     waiting += piece
                     if len(waiting) >= _AT_ONCE:
                         await asyncio.shield(asyncio.to_thread(flush))

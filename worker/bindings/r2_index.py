@@ -78,7 +78,7 @@ class R2Index:
             return [blob for key in keys for blob in self._forget(key)]
 
     def list(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A page of objects in the order of their keys' UTF-8: limit, prefix, delimiter, startAfter, cursor, include."""
+        """A page of objects in the order of their keys' UTF-8; ``options``: those of ``list()``."""
         limit, prefix = limit_of(options), options.get("prefix") or ""
         delimiter, include = options.get("delimiter") or "", options.get("include") or ()
         after = max(options.get("startAfter") or "", _from_cursor(options.get("cursor")), key=str.encode)
@@ -110,7 +110,9 @@ class R2Index:
         """The id of a new upload."""
         made = secrets.token_urlsafe(96)
         http, custom = (json.dumps(options.get(name) or {}) for name in ("httpMetadata", "customMetadata"))
-        insert = "INSERT INTO _mf_multipart_uploads (upload_id, key, http_metadata, custom_metadata) VALUES (?, ?, ?, ?)"
+        insert = (
+            "INSERT INTO _mf_multipart_uploads (upload_id, key, http_metadata, custom_metadata) VALUES (?, ?, ?, ?)"
+        )
         self._db.execute(insert, (made, key, http, custom))
         return made
 

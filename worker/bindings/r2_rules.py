@@ -55,6 +55,12 @@ def check_key(key: str) -> None:
         raise R2Error(10020)
 
 
+def check_size(size: int) -> None:
+    """Raise for an object, or a part, that is too large."""
+    if size > OBJECT:
+        raise R2Error(100100)
+
+
 def check_metadata(custom: Mapping[str, str]) -> None:
     """Raise for custom metadata that is too large."""
     if sum(len(text.encode(errors="replace")) for pair in custom.items() for text in pair) > METADATA:

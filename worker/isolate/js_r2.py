@@ -66,9 +66,7 @@ class R2Bucket(JsProxy):
 
     @promised
     async def createMultipartUpload(self, key: Any, options: Any = None) -> R2MultipartUpload:
-        return R2MultipartUpload(
-            self, str(key), await self._call("createMultipartUpload", str(key), _written(options))
-        )
+        return R2MultipartUpload(self, str(key), await self._call("createMultipartUpload", str(key), _written(options)))
 
     def resumeMultipartUpload(self, key: Any, upload: Any) -> R2MultipartUpload:
         return R2MultipartUpload(self, str(key), str(upload))
@@ -80,7 +78,9 @@ class R2Bucket(JsProxy):
         found = await self._host.call(self._service, method, [*args])
         return None if method in ("delete", "abortMultipartUpload") else found
 
-    async def _fetch(self, method: str, asked: dict[str, Any], body: Any) -> tuple[dict[str, Any], AsyncGenerator[bytes]]:
+    async def _fetch(
+        self, method: str, asked: dict[str, Any], body: Any
+    ) -> tuple[dict[str, Any], AsyncGenerator[bytes]]:
         head = {"method": method, "url": "", "headers": [("r2", json.dumps(asked))], "redirect": "manual"}
         return await self._host.fetch(self._service, head, body)
 

@@ -153,7 +153,7 @@ class ReadableStream(JsProxy):
 
 
 def stream_of(pieces: AsyncGenerator[bytes], length: int | None = None) -> ReadableStream:
-    """A stream of Uint8Arrays of ``pieces``, which are closed when it is cancelled; ``length``: their bytes, if known."""
+    """A stream of Uint8Arrays of ``pieces``, ``length`` bytes if known; when it is cancelled they are closed."""
 
     async def pull(controller: Any) -> None:
         try:
