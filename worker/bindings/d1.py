@@ -35,7 +35,7 @@ class D1Database(Binding):
         """
         if method != "query":
             return await super().call(method, args)
-        statements = [(str(each["sql"]), each.get("params") or ()) for each in args[0]]
+        statements = [(str(each["sql"]), list(each.get("params") or ())) for each in args[0]]
         job = Job()
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, statements, job)

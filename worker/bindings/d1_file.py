@@ -36,6 +36,7 @@ _LIMITS = {
 _OPS = 20_000  # of SQLite's virtual machine, between looks at the clock
 _ROWS = 500  # fetched between looks at their size
 _SAFE = 2**53 - 1  # the largest integer that a JavaScript number holds exactly
+_UNNAMED = {3091: "SQLITE_CONSTRAINT_DATATYPE"}  # codes that Python has no names for
 _BLANK = re.compile(r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*", re.DOTALL)
 _COMMENT_LINES = re.compile(r"^\s+--.*", re.MULTILINE)
 _PLACED = re.compile(
@@ -123,8 +124,8 @@ class D1File:
         sql = _well_formed(sql)
         if len(sql.encode()) > STATEMENT:
             raise D1Error("statement too long: SQLITE_TOOBIG")
-        pieces = list(split(sql))
-        if not pieces:
+        pieces = list(_cut(sql))
+        if not all(map(_holds_one, pieces)):
             raise D1Error("SQL code did not contain a statement.")
         began, before = time.perf_counter(), self._state()
         for piece in pieces[:-1]:
@@ -152,11 +153,11 @@ class D1File:
                 raise D1Error("D1 DB exceeded its memory limit and was reset.")
 
     def _state(self) -> tuple[int, int, int]:
-        """Rows changed so far, the last rowid, and the file's bytes."""
+        """Rows changed so far, the last rowid, and the bytes in use."""
         return (
             self._db.total_changes,
             self._own("SELECT last_insert_rowid()"),
-            self._own("PRAGMA page_count") * self._page,
+            (self._own("PRAGMA page_count") - self._own("PRAGMA freelist_count")) * self._page,
         )
 
     def _own(self, sql: str) -> Any:
@@ -198,7 +199,7 @@ class D1File:
         """``error`` in workerd's words."""
         if refused := self._rules.refusal():
             return refused
-        code = getattr(error, "sqlite_errorname", None)
+        code = _UNNAMED.get(getattr(error, "sqlite_errorcode", 0)) or getattr(error, "sqlite_errorname", None)
         if code is None:
             return "Wrong number of parameter bindings for SQL query." if "bindings" in str(error) else str(error)
         if code == "SQLITE_INTERRUPT":
@@ -210,15 +211,23 @@ class D1File:
 
 def split(sql: str) -> Iterator[str]:
     """The statements in ``sql``, without what holds none."""
+    return filter(_holds_one, _cut(sql))
+
+
+def _cut(sql: str) -> Iterator[str]:
+    """``sql`` cut after each statement's semicolon; of what follows the last, space alone is dropped."""
     start = end = 0
     while (end := sql.find(";", end)) >= 0:
         end += 1
-        if sqlite3.complete_statement(sql[start:end]):
-            if not _BLANK.fullmatch(sql, start, end):
-                yield sql[start:end]
+        if sqlite3.complete_statement(sql[start:end]) and _holds_one(sql[start:end]):
+            yield sql[start:end]
             start = end
-    if not _BLANK.fullmatch(sql, start):
+    if start == 0 or sql[start:].strip():
         yield sql[start:]
+
+
+def _holds_one(sql: str) -> bool:
+    return _BLANK.fullmatch(sql) is None
 
 
 def _place(message: str, sql: str) -> str:

@@ -13,7 +13,7 @@ _PRAGMAS = {
     *("table_xinfo",),
 }
 _FUNCTIONS = {  # that tell of the build, or reach out of it
-    *("fts3_tokenizer", "load_extension", "sqlite_compileoption_get", "sqlite_compileoption_used", "sqlite_log"),
+    *("fts3_tokenizer", "sqlite_compileoption_get", "sqlite_compileoption_used", "sqlite_log"),
     *("sqlite_offset", "sqlite_source_id", "sqlite_version"),
 }
 _MODULES = {"fts5", "fts5vocab"}

@@ -44,7 +44,7 @@ class R2Bucket(Binding):
         """What has no body: head, list, delete, and creating, completing and aborting an upload."""
         known: dict[str, Callable[..., Any]] = {
             "head": self._head,
-            "list": self._index.list,
+            "list": self._index.page,
             "delete": self._delete,
             "createMultipartUpload": self._create,
             "completeMultipartUpload": self._complete,

@@ -77,7 +77,7 @@ class R2Index:
         with self._transaction():
             return [blob for key in keys for blob in self._forget(key)]
 
-    def list(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def page(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """A page of objects in the order of their keys' UTF-8; ``options``: those of ``list()``."""
         limit, prefix = limit_of(options), options.get("prefix") or ""
         delimiter, include = options.get("delimiter") or "", options.get("include") or ()
@@ -167,7 +167,7 @@ class R2Index:
         return found[0]
 
     def _forget(self, key: str) -> list[str]:
-        gone = self._db.execute("DELETE FROM _mf_objects WHERE key=? RETURNING blob_id", (key,)).fetchall()
+        gone: list[tuple[Any]] = self._db.execute("DELETE FROM _mf_objects WHERE key=? RETURNING blob_id", (key,)).fetchall()
         parts = "DELETE FROM _mf_multipart_parts WHERE object_key=? RETURNING blob_id"
         return [name for (name,) in [*gone, *self._db.execute(parts, (key,)).fetchall()] if name is not None]
 
