@@ -37,7 +37,7 @@ _OPS = 20_000  # of SQLite's virtual machine, between looks at the clock
 _ROWS = 500  # fetched between looks at their size
 _SAFE = 2**53 - 1  # the largest integer that a JavaScript number holds exactly
 _UNNAMED = {3091: "SQLITE_CONSTRAINT_DATATYPE"}  # codes that Python has no names for
-_BLANK = re.compile(r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*", re.DOTALL)
+_BLANK = re.compile(r"(?>\s+|;|--[^\n]*|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)*+")
 _COMMENT_LINES = re.compile(r"^\s+--.*", re.MULTILINE)
 _PLACED = re.compile(
     r'near "(.+)": syntax error|no such (?:column|function): ([\w.]+)|unrecognized token: "(.+)"'

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -81,8 +81,8 @@ class R2Index:
         """A page of objects in the order of their keys' UTF-8; ``options``: those of ``list()``."""
         limit, prefix = limit_of(options), options.get("prefix") or ""
         delimiter, include = options.get("delimiter") or "", options.get("include") or ()
-        after = max(options.get("startAfter") or "", _from_cursor(options.get("cursor")), key=str.encode)
-        where = "key>=? AND (?='' OR key>?)"
+        after = _after(options)
+        where = "key>=? AND (? IS NULL OR key>?)"
         rows = self._db.execute(
             f"SELECT {_COLUMNS} FROM _mf_objects WHERE {where} ORDER BY key", (prefix, after, after)
         )
@@ -220,8 +220,10 @@ def _meta(row: Sequence[Any]) -> Meta:
     return known | {"checksums": checksums, "httpMetadata": json.loads(http), "customMetadata": json.loads(custom)}
 
 
-def _from_cursor(cursor: Any) -> str:
-    try:
-        return base64.b64decode(str(cursor or "")).decode()
-    except ValueError:
-        return ""
+def _after(options: Mapping[str, Any]) -> str | None:
+    """The key that a list begins after; the empty key is one, too."""
+    found = [options["startAfter"]] if options.get("startAfter") is not None else []
+    if (cursor := options.get("cursor")) is not None:
+        with suppress(ValueError):
+            found.append(base64.b64decode(str(cursor)).decode())
+    return max(found, key=str.encode, default=None)

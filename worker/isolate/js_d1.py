@@ -14,11 +14,11 @@ _CONSTRAINTS = ("first-primary", "first-unconstrained")
 _SAFE = 2**53 - 1
 
 
-class D1DatabaseSession(JsProxy):
-    """What ``withSession`` gives. Every session reads what was written last: there is one database."""
+class _Asking(JsProxy):
+    """What the database and its sessions share."""
 
-    def __init__(self, host: Host, service: str, bookmark: str = _CONSTRAINTS[0]) -> None:
-        self._host, self._service, self._bookmark = host, service, bookmark
+    def __init__(self, host: Host, service: str) -> None:
+        self._host, self._service = host, service
 
     def prepare(self, query: Any) -> D1PreparedStatement:
         return D1PreparedStatement(self, query)
@@ -27,9 +27,6 @@ class D1DatabaseSession(JsProxy):
     async def batch(self, statements: Any) -> JsArray:
         found = await self._query([_statement(each) for each in statements])
         return JsArray([_objects(result) for result in found])
-
-    def getBookmark(self) -> Any:
-        return null() if self._bookmark in _CONSTRAINTS else self._bookmark
 
     async def _query(self, statements: list[dict[str, Any]], error: str = "D1_ERROR: ") -> Any:
         """The results of ``statements`` in one transaction; ``error`` stands before what went wrong."""
@@ -40,17 +37,30 @@ class D1DatabaseSession(JsProxy):
         self._answered(answer.bookmark)
         return answer.results
 
+    def _answered(self, bookmark: str) -> None: ...
+
+
+class D1DatabaseSession(_Asking):
+    """What ``withSession`` gives. Every session reads what was written last: there is one database."""
+
+    def __init__(self, host: Host, service: str, bookmark: str) -> None:
+        super().__init__(host, service)
+        self._bookmark = bookmark
+
+    def getBookmark(self) -> Any:
+        return null() if self._bookmark in _CONSTRAINTS else self._bookmark
+
     def _answered(self, bookmark: str) -> None:
         if self._bookmark in _CONSTRAINTS or self._bookmark < bookmark:
             self._bookmark = bookmark
 
 
-class D1Database(D1DatabaseSession):
-    """The binding itself, a session without bookmarks."""
+class D1Database(_Asking):
+    """The binding itself."""
 
     def withSession(self, constraint: Any = None) -> D1DatabaseSession:
         given = "" if constraint is None or constraint is jsnull else str(constraint).strip()
-        return D1DatabaseSession(self._host, self._service, given or _CONSTRAINTS[1])
+        return D1DatabaseSession(self._host, self._service, given or "first-unconstrained")
 
     @promised
     async def exec(self, query: str) -> JsObject:
@@ -62,16 +72,11 @@ class D1Database(D1DatabaseSession):
     async def dump(self) -> Any:
         raise JsException("D1_DUMP_ERROR: Status + 404")  # of the first alpha's databases alone
 
-    def getBookmark(self) -> Any:
-        raise AttributeError("getBookmark")
-
-    def _answered(self, bookmark: str) -> None: ...
-
 
 class D1PreparedStatement(JsProxy):
     """SQL, and what is bound to its parameters."""
 
-    def __init__(self, session: D1DatabaseSession, statement: Any, params: tuple[Any, ...] = ()) -> None:
+    def __init__(self, session: _Asking, statement: Any, params: tuple[Any, ...] = ()) -> None:
         self._session, self._statement, self._params = session, statement, params
 
     def bind(self, *values: Any) -> D1PreparedStatement:
