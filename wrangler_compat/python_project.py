@@ -134,7 +134,9 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     r2 = dict(_named(good, "r2_buckets", "bucket_name", found))
     for bucket in r2.values():
         if not _BUCKET.fullmatch(bucket):
-            found.error(f'"{bucket}" is no name of a bucket: 3 to 63 of a-z, 0-9 and -', "r2_buckets", bucket)
+            found.error(
+                f'"{bucket}" is no name of a bucket: letters, digits, - and _, 63 at most', "r2_buckets", bucket
+            )
     services = dict(_named(good, "services", "service", found))
     crons = list(_crons(good, found))
     flags = [str(flag) for flag in good.get("compatibility_flags", ())]
