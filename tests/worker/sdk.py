@@ -58,13 +58,22 @@ JS_DIFFERS = {
     "Date": "`now`, `parse`, `getTime`, `valueOf`, `toISOString` and the `getUTC…` of year to second",
     "URL": "parsed by Python's urllib and normalised, which differs from WHATWG's for odd addresses",
     "Object": "`fromEntries`, `keys`, `values`, `entries`, `assign`",
-    "FixedLengthStream": "the length is not checked",
+    "FixedLengthStream": "R2 alone checks the length",
     "caches": "`default` and `open`, in one SQLite file; `cache-control` alone decides how long",
 }
 BINDINGS = {
     "ai": ("works", "`run`, `models`, `toMarkdown`, `gateway`, `fetch`; `autorag` raises an error"),
     "vars": ("works", "with `.dev.vars` or `.env` over them"),
     "kv_namespaces": ("works", "`get` (also of many keys), `getWithMetadata`, `put`, `delete`, `list`; no `cacheTtl`"),
+    "d1_databases": (
+        "differs",
+        "`prepare`, `bind`, `all`, `run`, `raw`, `first`, `batch`, `exec`, `withSession`; `rows_read` and "
+        "`rows_written` are lower bounds, `dump` fails",
+    ),
+    "r2_buckets": (
+        "differs",
+        "`head`, `get`, `put`, `delete`, `list`, uploads in parts; no storage class but Standard, no `ssecKey`",
+    ),
     "assets": (
         "differs",
         "files, `html_handling`, `not_found_handling`, `run_worker_first`; no `_headers`, `_redirects`",
