@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,20 @@ from wrangler_compat.d1_project import Database, FailedMigration, database_of
 from wrangler_compat.one_line import one_line_errors
 from wrangler_compat.project import open_project
 from wrangler_compat.terminal import table
+
+
+def _one_line(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What D1 refuses, and any other mistake, is one line."""
+
+    @one_line_errors
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (D1Error, FailedMigration) as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
 
 
 @click.group()
@@ -38,7 +53,7 @@ def _about_a_database(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--command", "sql", help="The SQL to run.")
 @click.option("--file", "file", type=click.Path(path_type=Path), help="A file of SQL to run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-@one_line_errors
+@_one_line
 def execute(
     database: str, config: Path | None, environment: str | None, sql: str | None, file: Path | None, as_json: bool
 ) -> None:
@@ -50,10 +65,7 @@ def execute(
     """
     if (sql is None) == (file is None):
         raise click.UsageError("give either --command or --file")
-    try:
-        found = _opened(database, config, environment).run(file.read_text("utf-8") if file else str(sql))
-    except D1Error as error:
-        raise click.ClickException(str(error)) from error
+    found = _opened(database, config, environment).run(file.read_text("utf-8") if file else str(sql))
     if as_json:
         click.echo(json.dumps([_as_d1(each) for each in found], indent=2, ensure_ascii=False))
         return
@@ -64,7 +76,7 @@ def execute(
 @migrations.command()
 @_about_a_database
 @click.argument("message")
-@one_line_errors
+@_one_line
 def create(database: str, message: str, config: Path | None, environment: str | None) -> None:
     """Make an empty migration for DATABASE, to be filled with SQL."""
     click.echo(str(_opened(database, config, environment).create(message)))
@@ -72,7 +84,7 @@ def create(database: str, message: str, config: Path | None, environment: str | 
 
 @migrations.command("list")
 @_about_a_database
-@one_line_errors
+@_one_line
 def list_migrations(database: str, config: Path | None, environment: str | None) -> None:
     """List the migrations that DATABASE still lacks."""
     for path in _opened(database, config, environment).migrations():
@@ -81,16 +93,13 @@ def list_migrations(database: str, config: Path | None, environment: str | None)
 
 @migrations.command()
 @_about_a_database
-@one_line_errors
+@_one_line
 def apply(database: str, config: Path | None, environment: str | None) -> None:
     """Apply the migrations that DATABASE still lacks, in their order, until one fails, which is rolled back."""
     opened = _opened(database, config, environment)
-    try:
-        for path in opened.migrations():
-            opened.apply(path)
-            click.echo(path.name)
-    except FailedMigration as error:
-        raise click.ClickException(str(error)) from error
+    for path in opened.migrations():
+        opened.apply(path)
+        click.echo(path.name)
 
 
 def _opened(name: str, config: Path | None, environment: str | None) -> Database:

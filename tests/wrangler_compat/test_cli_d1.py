@@ -97,3 +97,14 @@ def test_a_mistake_is_one_line(folder: Path, args: list[str], words: str) -> Non
     assert ended.exit_code != 0
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_no_database_is_named(folder: Path) -> None:
+    assert roost("execute", "DB", "--command", "SELECT 1").exit_code == 0
+    (file,) = (folder / ".wrangler/state/v3/d1/miniflare-D1DatabaseObject").glob("*.sqlite")
+    file.write_bytes(b"no database " * 100)
+    (folder / "migrations").mkdir()
+    for args in (["execute", "DB", "--command", "SELECT 1"], ["migrations", "apply", "DB"]):
+        ended = roost(*args)
+        assert ended.exit_code == 1
+        assert ended.stderr.endswith("sqlite: file is not a database\n")

@@ -79,10 +79,14 @@ class D1File:
         if isinstance(path, Path):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=SECONDS, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")  # an emulator's data, lost only with the machine's power
-        self._db.execute("PRAGMA foreign_keys=ON")
-        self._page: int = self._db.execute("PRAGMA page_size").fetchone()[0]
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")  # an emulator's data, lost only with the machine's power
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._page: int = self._db.execute("PRAGMA page_size").fetchone()[0]
+        except sqlite3.Error as error:
+            self._db.close()
+            raise D1Error(f"{path}: {error}") from error
         self._db.text_factory = lambda data: data.decode(errors="replace")
         for name, limit in _LIMITS.items():
             self._db.setlimit(name, limit)

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Blobs:
                     check_size(size)
                     waiting += piece
                     if len(waiting) >= _AT_ONCE:
-                        await asyncio.shield(asyncio.to_thread(flush))
+                        await _in_thread(flush)
                 flush()
         except BaseException:
             self.delete([made])
@@ -90,6 +90,16 @@ class Blobs:
             del self._read[name]
             with suppress(FileNotFoundError):
                 (self._folder / name).unlink()
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """Do ``work`` in a thread; whoever is cancelled meanwhile still waits for it, as it holds an open file."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await working
+        raise
 
 
 def _cut(blobs: Sequence[tuple[str, int]], offset: int, length: int) -> Iterable[tuple[str, int, int]]:

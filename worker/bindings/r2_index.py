@@ -167,7 +167,9 @@ class R2Index:
         return found[0]
 
     def _forget(self, key: str) -> list[str]:
-        gone: list[tuple[Any]] = self._db.execute("DELETE FROM _mf_objects WHERE key=? RETURNING blob_id", (key,)).fetchall()
+        gone: list[tuple[Any]] = self._db.execute(
+            "DELETE FROM _mf_objects WHERE key=? RETURNING blob_id", (key,)
+        ).fetchall()
         parts = "DELETE FROM _mf_multipart_parts WHERE object_key=? RETURNING blob_id"
         return [name for (name,) in [*gone, *self._db.execute(parts, (key,)).fetchall()] if name is not None]
 
