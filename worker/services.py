@@ -61,6 +61,8 @@ class Services:
         headers = [(name, value) for name, value in head["headers"]]
         found = await binding.fetch(Outgoing(head["method"], head["url"], headers, body, head["redirect"]))
         answer = {"status": found.status, "statusText": found.status_text, "headers": list(found.headers)}
+        if found.length is not None:
+            answer["length"] = found.length
         if found.url:
             answer["url"] = found.url
         try:

@@ -198,6 +198,23 @@ async def test_a_stream_keeps_its_promise(tmp_path: Path) -> None:
         ]
 
 
+async def test_what_is_fetched_can_be_put(tmp_path: Path) -> None:
+    source = """
+        from workers import Response, WorkerEntrypoint, fetch
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                if request.url.endswith("/inner"):
+                    return Response("fetched")
+                inner = await fetch(request.url + "inner")
+                await self.env.BUCKET.put("a", inner.body)
+                await self.env.BUCKET.put("b", (await self.env.BUCKET.get("a")).body)
+                return Response(await (await self.env.BUCKET.get("b")).text())
+    """
+    async with serving(tmp_path / "w", source, bindings={"BUCKET": R2Bucket(tmp_path, "bucket")}) as client:
+        assert (await client.get("/")).text == "fetched"
+
+
 async def test_a_thousand_keys_are_deleted_at_once_and_no_more(tmp_path: Path) -> None:
     async with bucket_in(tmp_path) as bucket:
         await bucket.put("7", "x")

@@ -22,7 +22,10 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """Its response. ``url``: where redirects led. Whoever stops reading ``body`` closes it."""
+    """Its response. ``url``: where redirects led; ``length``: the body's bytes, where only that is known of it.
+
+    Whoever stops reading ``body`` closes it.
+    """
 
     status: int
     headers: Headers = ()
@@ -30,6 +33,7 @@ class Incoming:
     status_text: str = ""
     url: str = ""
     passes_through: bool = field(default=False)
+    length: int | None = None
 
 
 class BindingError(Exception):

@@ -23,7 +23,7 @@ async def fetch_from(host: Host, service: str, source: Any, init: Any = None) ->
     head = {"method": request.method, "url": request.url, "headers": headers, "redirect": request.redirect}
     answer, body = await unless_aborted(request.signal, host.fetch(service, head, request.sent()))
     has_body = answer["status"] not in NULL_BODY
-    stream = stream_of(body, length_in(answer["headers"]))
+    stream = stream_of(body, answer.get("length", length_in(answer["headers"])))
     if not has_body:
         await stream.next_chunk()
     init = {"status": answer["status"], "statusText": answer.get("statusText"), "headers": answer["headers"]}
