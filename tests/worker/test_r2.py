@@ -165,6 +165,22 @@ async def test_a_reader_keeps_what_it_began(tmp_path: Path) -> None:
         assert files(tmp_path) == []
 
 
+async def test_who_reads_sees_one_object_while_others_replace_it(tmp_path: Path) -> None:
+    size = MEGABYTE // 2
+    both = [R2Bucket(tmp_path, "bucket") for _ in range(2)]
+    near = [JsBucket(NearHost(each), "BUCKET") for each in both]
+
+    async def put_and_get(number: int) -> None:
+        await near[number % 2].put("a", bytes([number]) * size)
+        found = bytes(await (await near[(number + 1) % 2].get("a")).bytes())
+        assert found == found[:1] * size
+
+    await asyncio.gather(*map(put_and_get, range(40)))
+    assert len(files(tmp_path)) == 1
+    for each in both:
+        await each.aclose()
+
+
 async def test_a_stream_keeps_its_promise(tmp_path: Path) -> None:
     source = """
         import js

@@ -65,7 +65,7 @@ class R2Bucket(Binding):
             if action == "get":
                 async for _ in request.body:
                     pass
-                return self._get(asked)
+                return await self._get(asked)
             return await (self._put(asked, request.body) if action == "put" else self._part(asked, request.body))
         except R2Error as error:
             raise error.during(action) from error
@@ -88,7 +88,7 @@ class R2Bucket(Binding):
             check_key(key)
         self._blobs.delete(self._index.delete(keys))
 
-    def _get(self, asked: dict[str, Any]) -> Incoming:
+    async def _get(self, asked: dict[str, Any]) -> Incoming:
         check_key(asked["key"])
         found = self._index.find(asked["key"])
         if found is None:
@@ -100,7 +100,11 @@ class R2Bucket(Binding):
             return Incoming(412, _told(meta | {"range": {"offset": 0, "length": meta["size"]}}))
         offset, length = range_of(asked.get("range"), meta["size"])
         told = _told(meta | {"range": {"offset": offset, "length": length}})
-        return Incoming(200, told, self._blobs.read(blobs, offset, length) if length else b"")
+        if not length:
+            return Incoming(200, told)
+        pieces = self._blobs.read(blobs, offset, length)
+        first = await anext(pieces)  # which holds the file, before anybody can replace the object
+        return Incoming(200, told, _from(first, pieces))
 
     async def _put(self, asked: dict[str, Any], body: AsyncGenerator[bytes]) -> Incoming:
         key, options = asked["key"], asked["options"]
@@ -153,6 +157,15 @@ class R2Bucket(Binding):
     def _abort(self, key: str, upload: str) -> None:
         check_key(key)
         self._blobs.delete(self._index.abort(key, upload))
+
+
+async def _from(first: bytes, others: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    try:
+        yield first
+        async for piece in others:
+            yield piece
+    finally:
+        await others.aclose()
 
 
 def _told(meta: Meta) -> list[tuple[str, str]]:
