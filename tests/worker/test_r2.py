@@ -181,6 +181,21 @@ async def test_who_reads_sees_one_object_while_others_replace_it(tmp_path: Path)
         await each.aclose()
 
 
+async def test_a_reader_keeps_every_part(tmp_path: Path) -> None:
+    async with bucket_in(tmp_path) as bucket, bucket_in(tmp_path) as other:
+        upload = await bucket.createMultipartUpload("a")
+        parts = [await upload.uploadPart(number, bytes(5 * MEGABYTE)) for number in (1, 2)]
+        await upload.complete(JsArray(parts))
+        pieces = (await bucket.get("a")).body.values()
+        size = (await anext(pieces)).byteLength
+        await other.delete("a")
+        assert len(files(tmp_path)) == 2
+        async for piece in pieces:
+            size += piece.byteLength
+        assert size == 10 * MEGABYTE
+        assert files(tmp_path) == []
+
+
 async def test_a_stream_keeps_its_promise(tmp_path: Path) -> None:
     source = """
         import js

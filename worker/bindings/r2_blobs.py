@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, S
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from worker.bindings.r2_rules import R2Error, check_size
 
@@ -26,14 +27,24 @@ class Written:
     digests: dict[str, str]
 
 
+class _Use:
+    """What is being read in a folder, how often, and what goes after that: the same for all who have it open."""
+
+    def __init__(self) -> None:
+        self.read: Counter[str] = Counter()
+        self.doomed: set[str] = set()
+
+
+_KNOWN: WeakValueDictionary[str, _Use] = WeakValueDictionary()
+
+
 class Blobs:
     """The blobs in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._read: Counter[str] = Counter()
-        self._doomed: set[str] = set()
+        self._use = _KNOWN.setdefault(str(folder.resolve()), _Use())
 
     async def write(self, pieces: AsyncIterable[bytes], algorithms: Iterable[str] = ()) -> Written:
         """A new blob of ``pieces``. If they break off, nothing is left of it."""
@@ -64,7 +75,7 @@ class Blobs:
     async def read(self, blobs: Sequence[tuple[str, int]], offset: int, length: int) -> AsyncGenerator[bytes]:
         """``length`` bytes from ``offset`` on of what these blobs, each with its size, are together."""
         wanted = list(_cut(blobs, offset, length))
-        self._read.update(name for name, _, _ in wanted)
+        self._use.read.update(name for name, _, _ in wanted)
         try:
             for name, start, left in wanted:
                 with (self._folder / name).open("rb", buffering=0) as file:
@@ -77,17 +88,17 @@ class Blobs:
                         left -= len(piece)
                         yield piece
         finally:
-            self._read.subtract(name for name, _, _ in wanted)
-            self.delete(self._doomed.intersection(name for name, _, _ in wanted))
+            self._use.read.subtract(name for name, _, _ in wanted)
+            self.delete(self._use.doomed.intersection(name for name, _, _ in wanted))
 
     def delete(self, blobs: Iterable[str]) -> None:
         """Delete blobs, those that are being read once they have been."""
         for name in blobs:
-            if self._read[name] > 0:
-                self._doomed.add(name)
+            if self._use.read[name] > 0:
+                self._use.doomed.add(name)
                 continue
-            self._doomed.discard(name)
-            del self._read[name]
+            self._use.doomed.discard(name)
+            del self._use.read[name]
             with suppress(FileNotFoundError):
                 (self._folder / name).unlink()
 
