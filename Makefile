@@ -24,7 +24,7 @@ test: check node-packages
 	$(BIN)/pytest
 
 test-js: dev setup node-packages ## those of make test that need Node.js: Workers on the real wrangler, workerd and vitest
-	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py
+	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py tests/wrangler_compat/test_storage_shared.py
 
 test-clients: dev setup ## langchain, litellm and the npm SDKs against a real port, in environments of their own
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients

@@ -67,6 +67,8 @@ class Services:
         asked = Outgoing(head["method"], head["url"], headers, body, head["redirect"], head.get("size"))
         found = await binding.fetch(asked)
         answer = {"status": found.status, "statusText": found.status_text, "headers": list(found.headers)}
+        if found.length is not None:
+            answer["length"] = found.length
         if found.url:
             answer["url"] = found.url
         if found.socket is not None:

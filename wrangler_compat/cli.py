@@ -14,7 +14,7 @@ from catalog import Catalog, Query
 from runtime.artifacts import ArtifactStore
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
-from wrangler_compat import dev_commands, finetune_commands, serving, usage_commands
+from wrangler_compat import d1_commands, dev_commands, finetune_commands, serving, usage_commands
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -188,6 +188,7 @@ def pull(**options: Any) -> None:
     click.echo(f"{artifact.manifest.weights} {artifact.manifest.described}{note} at {artifact.folder}")
 
 
+main.add_command(d1_commands.d1)
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)

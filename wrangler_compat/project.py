@@ -17,6 +17,8 @@ from dotenv import dotenv_values
 from wrangler_compat.jsonc import parse_jsonc
 
 _DEPLOY = Path(".wrangler", "deploy", "config.json")
+STATE = Path(".wrangler", "state")
+"""Where a project keeps what its Workers store on this machine."""
 _NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
 _OWN = {  # what an environment does not inherit
     *("ai", "analytics_engine_datasets", "browser", "containers", "d1_databases", "define", "dispatch_namespaces"),

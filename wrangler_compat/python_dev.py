@@ -9,7 +9,6 @@ import logging
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import click
 
@@ -20,12 +19,11 @@ from worker.reloading import keep_reloading
 from worker.server import bind, serve_until, url_of
 from wrangler_compat import serving
 from wrangler_compat.keeper import kept
-from wrangler_compat.project import Project
+from wrangler_compat.project import STATE, Project
 from wrangler_compat.python_project import PythonProject, read_python_project
 from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services
 
 _PORT = 8787  # wrangler's own
-_STATE = Path(".wrangler", "state", "roost")
 _log = logging.getLogger("roost.worker")
 
 
@@ -43,7 +41,7 @@ async def serve_python(
 
     async def beside(url: str, stop: asyncio.Event) -> int:
         _log.setLevel(logging.INFO)
-        workers = Workers(read, options, read[0].project.home / _STATE, url, doors.token, mark)
+        workers = Workers(read, options, read[0].project.home / STATE, url, doors.token, mark)
         async with AsyncExitStack() as stack:
             stack.enter_context(kept(mark))
             for project in read:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -54,7 +55,7 @@ KINDS = {  # every kind of binding, and where its names stand: a key of a list, 
     "ai": "binding",
 }
 _NAMELESS = ("vars", "define", "secrets", "unsafe", "containers", "tail_consumers")
-HAVE = ("ai", "kv_namespaces", "services", "vars", "assets")
+HAVE = ("ai", "kv_namespaces", "d1_databases", "r2_buckets", "services", "vars", "assets")
 """The kinds of bindings that a Python Worker has in roost; the rest of :data:`KINDS` are missing."""
 _SHAPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
@@ -63,6 +64,8 @@ _SHAPES: dict[str, type | tuple[type, ...]] = {
     "compatibility_flags": list,
     "vars": dict,
     "kv_namespaces": list,
+    "d1_databases": list,
+    "r2_buckets": list,
     "services": list,
     "triggers": dict,
     "assets": dict,
@@ -73,6 +76,13 @@ _ASSETS = {
     "not_found_handling": ("none", "404-page", "single-page-application"),
 }
 _RULES = 100  # of run_worker_first
+_ALSO = {  # what an entry of a list may have, beside its binding and what that leads to
+    "kv_namespaces": ("preview_id",),
+    "d1_databases": ("database_name", "preview_database_id", "migrations_dir", "migrations_table"),
+    "r2_buckets": ("preview_bucket_name", "jurisdiction"),
+    "services": ("environment", "entrypoint", "props"),
+}
+_BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")  # a binding's name is one, too
 _WORDS = {str: "text", list: "a list", dict: "a table"}
 
 
@@ -87,6 +97,8 @@ class PythonProject:
     flags: list[str]
     crons: list[Cron]
     kv: dict[str, str]
+    d1: dict[str, str]
+    r2: dict[str, str]
     services: dict[str, Target]
     missing: dict[str, str]
     warnings: list[str]
@@ -126,6 +138,15 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
                 f"{name} is one of {kind}, which roost doesn't have: --allow-missing starts without it", kind, name
             )
     kv = {name: str(entry.get("id") or name) for name, entry in _named(good, "kv_namespaces", "id", found)}
+    d1 = {name: _database(name, entry) for name, entry in _named(good, "d1_databases", "database_id", found)}
+    r2 = {
+        name: str(entry.get("bucket_name") or name) for name, entry in _named(good, "r2_buckets", "bucket_name", found)
+    }
+    for bucket in r2.values():
+        if not _BUCKET.fullmatch(bucket):
+            found.error(
+                f'"{bucket}" is no name of a bucket: letters, digits, - and _, 63 at most', "r2_buckets", bucket
+            )
     services = {name: _target(name, entry, found) for name, entry in _named(good, "services", "service", found)}
     crons = list(_crons(good, found))
     flags = [str(flag) for flag in good.get("compatibility_flags", ())]
@@ -137,7 +158,7 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     assert project.main is not None
     day = str(good.get("compatibility_date", date.today().isoformat()))
     name = str(good.get("name") or project.folder.name)
-    return PythonProject(project, name, project.main, day, flags, crons, kv, services, missing, found.warnings)
+    return PythonProject(project, name, project.main, day, flags, crons, kv, d1, r2, services, missing, found.warnings)
 
 
 def _check_assets(settings: Mapping[str, Any], folder: Path, found: Diagnostics) -> None:
@@ -185,16 +206,28 @@ def _missing(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _named(
     settings: Mapping[str, Any], kind: str, other: str, found: Diagnostics
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The bindings of a list; what stands under ``other`` is theirs, which for KV may be nothing."""
+    """The bindings of a list; what stands under ``other`` is theirs, which but for services may be nothing."""
     for entry in settings.get(kind, ()):
         name = entry.get("binding") if isinstance(entry, Mapping) else None
         if not isinstance(name, str) or (kind == "services" and not isinstance(entry.get(other), str)):
             found.error(f'each of {kind} needs a "binding"{" and a service" if kind == "services" else ""}', kind)
             continue
         for key in entry:
-            if key not in ("binding", other, "preview_id", "remote", "environment", "entrypoint", "props"):
-                found.unknown(key, ("binding", other), kind)
+            if key not in ("binding", other, "remote", *_ALSO[kind]):
+                found.unknown(key, ("binding", other, *_ALSO[kind]), kind)
         yield name, entry
+
+
+def _database(name: str, entry: Mapping[str, Any]) -> str:
+    """What a database is known by; wrangler dev prefers the one for previews."""
+    return str(entry.get("preview_database_id") or entry.get("database_id") or name)
+
+
+def _bucket(name: str, entry: Mapping[str, Any], found: Diagnostics) -> str:
+    bucket = str(entry.get("bucket_name") or name)
+    if not _BUCKET.fullmatch(bucket):
+        found.error(f'"{bucket}" is no name of a bucket: letters, digits, - and _, 63 at most', "r2_buckets", bucket)
+    return bucket
 
 
 def _target(name: str, entry: Mapping[str, Any], found: Diagnostics) -> Target:

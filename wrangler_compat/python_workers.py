@@ -11,8 +11,10 @@ from typing import Any
 from worker.bindings.assets import Assets, assets_of
 from worker.bindings.binding import Binding
 from worker.bindings.cache import Cache
+from worker.bindings.d1 import D1Database, database_file
 from worker.bindings.internet import AiWire, Internet
 from worker.bindings.kv import KvNamespace
+from worker.bindings.r2 import R2Bucket
 from worker.bindings.service import Service
 from worker.front import Front
 from worker.isolate_process import Limits, WorkerSpec
@@ -22,6 +24,8 @@ from wrangler_compat.marked import MARK
 from wrangler_compat.project import ProjectError, open_project
 from wrangler_compat.python_project import PythonProject, read_python_project
 
+SHARED = "v3"
+"""The folder of wrangler's own local storage, beside roost's, where D1 and R2 keep theirs as miniflare would."""
 _log = logging.getLogger("roost.worker")
 
 
@@ -34,7 +38,7 @@ class PythonOptions:
 
 
 class Workers:
-    """The Workers of ``projects``. ``state``: the folder of what they store. ``url`` and ``token``: the AI doors.
+    """The Workers of ``projects``. ``state``: the project's ``.wrangler/state``. ``url`` and ``token``: the AI doors.
 
     ``mark``: what their processes bear, see :mod:`wrangler_compat.marked`.
     ``bindings`` and ``projects``: each Worker's, by its name.
@@ -50,7 +54,7 @@ class Workers:
         mark: str = "",
     ) -> None:
         self._options, self._url, self._token, self._mark = options, url, token, mark
-        self._state = state
+        self._state, self._shared = state / "roost", state / SHARED
         self._by_name: dict[str, tuple[PythonWorker, Front]] = {}
         self.bindings: dict[str, dict[str, Binding]] = {}
         self.projects: dict[str, PythonProject] = {}
@@ -99,6 +103,8 @@ class Workers:
         found: dict[str, Binding] = {
             name: KvNamespace(self._state / "kv.sqlite", namespace) for name, namespace in project.kv.items()
         }
+        found |= {name: D1Database(database_file(self._shared, database)) for name, database in project.d1.items()}
+        found |= {name: R2Bucket(self._shared, bucket) for name, bucket in project.r2.items()}
         found |= {name: Service(target, self._by_name) for name, target in project.services.items()}
         if project.project.ai_binding:
             found[project.project.ai_binding] = AiWire(self._url, self._token)

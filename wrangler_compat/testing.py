@@ -26,6 +26,7 @@ from wrangler_compat.app import create_app
 from wrangler_compat.project import open_project
 from wrangler_compat.python_project import read_python_project
 from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services
+from wrangler_compat.testing_js import CLASSES, JsThing, NearHost
 
 Answers: TypeAlias = str | Callable[[str, Mapping[str, Any]], str]
 """What stands in for a model: fixed words, or a function of the model's name and the inputs."""
@@ -152,7 +153,10 @@ class TestEnv:
         if name not in self._bindings:
             raise AttributeError(f"env has no {name}: it has {', '.join([*self._bindings, *self._variables])}")
         binding = self._bindings[name]
-        return _Methods(self._loop, binding) if binding.described()["kind"] == "host" else self._ai
+        kind = binding.described()["kind"]
+        if kind in CLASSES:
+            return JsThing(self._loop, CLASSES[kind](NearHost(binding), name))
+        return _Methods(self._loop, binding) if kind == "host" else self._ai
 
 
 class _Methods:

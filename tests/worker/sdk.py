@@ -60,7 +60,7 @@ JS_DIFFERS = {
     "WebSocketPair": "the same",
     "HTMLRewriter": "content is a string; text is cut elsewhere; tags above 256 KiB pass unseen; HTML alone",
     "Event": "`type`, `target` and what it is made with",
-    "FixedLengthStream": "the length is not checked",
+    "FixedLengthStream": "R2 alone checks the length",
     "caches": "`default` and `open`, in one SQLite file; `cache-control` alone decides how long",
 }
 BINDINGS = {
@@ -69,6 +69,15 @@ BINDINGS = {
     "kv_namespaces": (
         "works",
         "`get` (also of many keys), `getWithMetadata`, `put`, `delete`, `list`; `cacheTtl` changes nothing",
+    ),
+    "d1_databases": (
+        "differs",
+        "`prepare`, `bind`, `all`, `run`, `raw`, `first`, `batch`, `exec`, `withSession`; `rows_read` and "
+        "`rows_written` are lower bounds, `dump` fails",
+    ),
+    "r2_buckets": (
+        "differs",
+        "`head`, `get`, `put`, `delete`, `list`, uploads in parts; no storage class but Standard, no `ssecKey`",
     ),
     "assets": (
         "works",

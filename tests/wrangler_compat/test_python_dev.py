@@ -185,12 +185,12 @@ MISSING = """
 
 
 def test_a_missing_binding_stops_at_the_start_unless_allowed(tmp_path: Path) -> None:
-    folder = project(tmp_path, "entry", MISSING, '[[d1_databases]]\nbinding = "DB"')
+    folder = project(tmp_path, "entry", MISSING, '[[hyperdrive]]\nbinding = "DB"')
     refused = subprocess.run([ROOST, "dev", "--offline"], cwd=folder, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("Error: wrangler.toml:7: DB is one of d1_databases, which roost doesn't have")
+    assert refused.stderr.startswith("Error: wrangler.toml:7: DB is one of hyperdrive, which roost doesn't have")
     with roost_dev(folder, "--allow-missing") as (_, client):
-        assert client.get("/").text.startswith("DB is one of d1_databases, which roost doesn't have: docs/coverage.md")
+        assert client.get("/").text.startswith("DB is one of hyperdrive, which roost doesn't have: docs/coverage.md")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -238,3 +238,30 @@ async def test_a_websocket_is_closed_when_roost_ends_and_refused_to_foreign_host
             with pytest.raises(ConnectionClosed):
                 await connection.recv()
             assert connection.close_code == 1001
+
+
+STORING = """
+    from workers import Response, WorkerEntrypoint
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            db, bucket = self.env.DB, self.env.BUCKET
+            await db.exec("CREATE TABLE IF NOT EXISTS t (n)")
+            await db.prepare("INSERT INTO t SELECT count(*) FROM t").run()
+            before = await bucket.get("count")
+            await bucket.put("count", str(await db.prepare("SELECT count(*) c FROM t").first("c")))
+            return Response(await before.text() if before else "none")
+"""
+STORES = (
+    '[[d1_databases]]\nbinding = "DB"\ndatabase_id = "id"\n[[r2_buckets]]\nbinding = "BUCKET"\nbucket_name = "images"\n'
+)
+
+
+def test_rows_and_objects_outlast_roost_where_wrangler_has_its_own(tmp_path: Path) -> None:
+    folder = project(tmp_path, "entry", STORING, STORES)
+    for expected in ("none", "1", "2"):
+        with roost_dev(folder) as (_, client):
+            assert client.get("/").text == expected
+    (database,) = (folder / ".wrangler/state/v3/d1/miniflare-D1DatabaseObject").glob("*.sqlite")
+    assert len(database.stem) == 64
+    assert len(list((folder / ".wrangler/state/v3/r2/images/blobs").iterdir())) == 1

@@ -54,9 +54,9 @@ main = "src/none.py"
 compatability_date = "2026-01-01"
 compatibility_flags = "python_workers"
 
-[[d1_databases]]
+[[hyperdrive]]
 binding = "DB"
-database_name = "x"
+id = "x"
 
 [[services]]
 binding = "B"
@@ -73,7 +73,7 @@ BAD_JSON = """{
   "name": "w", "main": "src/none.py",
   "compatibility_flags": ["python_workers"],
   "r2_buckets": [
-    {"binding": "BUCKET", "bucket_name": "x"}
+    {"binding": "BUCKET", "bucket_name": "../x", "bucket_nam": "y"}
   ],
   "vars": [],
 }"""
@@ -85,7 +85,7 @@ def test_all_mistakes_are_shown_together_with_their_lines(tmp_path: Path) -> Non
     assert str(mistakes.value).splitlines() == [
         "wrangler.toml:5: \"compatibility_flags\" must be a list, but it is 'python_workers'",
         "wrangler.toml:3: there is no src/none.py",
-        "wrangler.toml:8: DB is one of d1_databases, which roost doesn't have: --allow-missing starts without it",
+        "wrangler.toml:8: DB is one of hyperdrive, which roost doesn't have: --allow-missing starts without it",
         "wrangler.toml:15: Q is one of queues, which roost doesn't have: --allow-missing starts without it",
         'wrangler.toml:11: each of services needs a "binding" and a service',
         "wrangler.toml:19: '* * *' has 3 fields, a cron pattern has 5",
@@ -99,14 +99,15 @@ def test_so_are_those_of_json(tmp_path: Path) -> None:
     assert str(mistakes.value).splitlines() == [
         'wrangler.jsonc:8: "vars" must be a table, but it is []',
         "wrangler.jsonc:3: there is no src/none.py",
-        "wrangler.jsonc:6: BUCKET is one of r2_buckets, which roost doesn't have: --allow-missing starts without it",
+        'wrangler.jsonc:6: "../x" is no name of a bucket: letters, digits, - and _, 63 at most',
+        'wrangler.jsonc:6: unexpected setting "r2_buckets.bucket_nam": did you mean "bucket_name"?',
     ]
 
 
 def test_a_missing_binding_can_be_allowed(tmp_path: Path) -> None:
     written(tmp_path / "src", "entry.py", "")
-    written(tmp_path, "wrangler.toml", GOOD + '[[d1_databases]]\nbinding = "DB"\n')
-    assert read_python_project(open_project(tmp_path), allow_missing=True).missing == {"DB": "d1_databases"}
+    written(tmp_path, "wrangler.toml", GOOD + '[[hyperdrive]]\nbinding = "DB"\n')
+    assert read_python_project(open_project(tmp_path), allow_missing=True).missing == {"DB": "hyperdrive"}
 
 
 REDIRECTED = {"name": "built", "main": "src/entry.py", "compatibility_flags": ["python_workers"]}
@@ -206,3 +207,29 @@ def test_a_service_binding_names_its_entrypoint_and_props(tmp_path: Path) -> Non
     assert read(tmp_path, text + binding).services == {"B": Target("other", "Api", {"role": "admin"})}
     with pytest.raises(ProjectError, match="names an entrypoint that is no text"):
         read(tmp_path, text + binding.replace('"Api"', "1"))
+
+
+def test_databases_and_buckets_are_known_by_what_they_lead_to(tmp_path: Path) -> None:
+    more = """
+[[d1_databases]]
+binding = "A"
+database_name = "a"
+database_id = "a-id"
+migrations_dir = "sql"
+[[d1_databases]]
+binding = "B"
+database_id = "b-id"
+preview_database_id = "b-preview"
+[[d1_databases]]
+binding = "C"
+[[r2_buckets]]
+binding = "IMAGES"
+bucket_name = "my-images"
+jurisdiction = "eu"
+[[r2_buckets]]
+binding = "D"
+"""
+    project = read(tmp_path, GOOD + more)
+    assert project.d1 == {"A": "a-id", "B": "b-preview", "C": "C"}
+    assert project.r2 == {"IMAGES": "my-images", "D": "D"}
+    assert project.warnings == []

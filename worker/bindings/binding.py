@@ -30,8 +30,9 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """Its response. ``url``: where redirects led. Whoever stops reading ``body`` closes it.
+    """Its response. ``url``: where redirects led; ``length``: the body's bytes, where only that is known of it.
 
+    Whoever stops reading ``body`` closes it.
     ``socket``: with status 101 an open WebSocket; ``left`` is called when nobody needs it any more.
     """
 
@@ -42,6 +43,7 @@ class Incoming:
     url: str = ""
     socket: Duplex | None = None
     left: Callable[[], Awaitable[None]] | None = None
+    length: int | None = None
 
 
 class BindingError(Exception):

@@ -57,7 +57,11 @@ class Internet(Binding):
         except httpx.InvalidURL as error:
             raise BindingError("Invalid URL string.", "TypeError") from error
         found = [(name, value) for name, value in answer.headers.multi_items() if name not in _PACKED]
-        return Incoming(answer.status_code, found, _read(answer), answer.reason_phrase, str(answer.url))
+        packed = "content-encoding" in answer.headers or request.method == "HEAD"
+        told = "" if packed else answer.headers.get("content-length", "")
+        length = int(told) if told.isdecimal() else None
+        reason, url = answer.reason_phrase, str(answer.url)
+        return Incoming(answer.status_code, found, _read(answer), reason, url, length=length)
 
     async def aclose(self) -> None:
         """Close the connections."""

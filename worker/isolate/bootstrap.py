@@ -17,8 +17,10 @@ from .host import Host
 from .inspecting import set_breakpoint_hook
 from .js_ai import Ai
 from .js_bindings import Env, Fetcher, Missing, host_binding
+from .js_d1 import D1Database
 from .js_globals import js_module
 from .js_json import parse
+from .js_r2 import R2Bucket
 from .paths import module_name, set_path
 from .pyodide_modules import install
 from .serving import Serving
@@ -77,6 +79,10 @@ def _binding(host: Host, described: dict[str, Any]) -> Any:
             return Ai(host, name)
         case "fetcher":
             return Fetcher(host, name, calls=described["calls"])
+        case "d1":
+            return D1Database(host, name)
+        case "r2":
+            return R2Bucket(host, name)
         case "missing":
             return Missing(name, described["what"])
     return host_binding(host, name, described["js_class"], tuple(described["methods"]))

@@ -11,6 +11,7 @@ from .frames import Connection
 from .host import Host
 from .js_base import COVERAGE, JsArray, JsException, JsMap, JsObject, JsProxy, JsSet, JsType, jsnull, type_error
 from .js_buffers import JsBuffer
+from .js_headers import length_in
 from .js_messages import NULL_BODY, Request, Response, asks_for_socket
 from .js_promises import Promise
 from .js_signals import unless_aborted
@@ -44,7 +45,7 @@ async def _upgraded(host: Host, service: str, head: dict[str, Any], request: Req
 
 async def _response(answer: dict[str, Any], body: AsyncGenerator[bytes], request: Request) -> Response:
     has_body = answer["status"] not in NULL_BODY
-    stream = stream_of(body)
+    stream = stream_of(body, answer.get("length", length_in(answer["headers"])))
     if not has_body:
         await stream.next_chunk()
     init = {"status": answer["status"], "statusText": answer.get("statusText"), "headers": answer["headers"]}

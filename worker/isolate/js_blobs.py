@@ -47,7 +47,7 @@ class Blob(JsProxy):
         return Uint8Array(self._data)
 
     def stream(self) -> ReadableStream:
-        return stream_of(_once(self._data))
+        return stream_of(_once(self._data), self.size)
 
     def slice(self, start: int | None = None, end: int | None = None, content_type: str | None = None) -> Blob:
         return Blob([self._data[slice(start, end)]], {"type": content_type})

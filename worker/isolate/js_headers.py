@@ -66,6 +66,12 @@ class Headers(Pairs):
         return self.get(name)
 
 
+def length_in(pairs: Iterable[Iterable[str]]) -> int | None:
+    """What a content-length among ``pairs`` says."""
+    said = {name.lower(): value for name, value in pairs}.get("content-length", "")
+    return int(said) if said.isdecimal() else None
+
+
 def _pairs(init: Any) -> Iterable[tuple[str, Any]]:
     if init is None or init is null():
         return []

@@ -26,6 +26,7 @@ class ReadableStream(JsProxy):
         self._error: BaseException | None = None
         self._change = asyncio.Event()
         self.locked = False
+        self.length: int | None = None  # its bytes, where they are known beforehand: R2 wants to know
         self._controller = ReadableStreamDefaultController(self)
         self._starting: Promise | None = None
         if (start := option(source, "start")) is not None:
@@ -127,6 +128,7 @@ class ReadableStream(JsProxy):
         splitting = Promise(split())
         for branch in branches:
             branch._starting = splitting  # which is kept alive by it
+            branch.length = self.length
         return JsArray(branches)
 
     def pipeThrough(self, pair: Any, options: Any = None) -> Any:
@@ -164,8 +166,8 @@ class ReadableStream(JsProxy):
     values = __aiter__
 
 
-def stream_of(pieces: AsyncGenerator[bytes]) -> ReadableStream:
-    """A stream of Uint8Arrays of ``pieces``, which are closed when it is cancelled."""
+def stream_of(pieces: AsyncGenerator[bytes], length: int | None = None) -> ReadableStream:
+    """A stream of Uint8Arrays of ``pieces``, ``length`` bytes if known; when it is cancelled they are closed."""
 
     async def pull(controller: Any) -> None:
         try:
@@ -175,7 +177,9 @@ def stream_of(pieces: AsyncGenerator[bytes]) -> ReadableStream:
         else:
             controller.enqueue(Uint8Array(piece))
 
-    return ReadableStream(JsObject({"pull": pull, "cancel": lambda _: pieces.aclose()}))
+    made = ReadableStream(JsObject({"pull": pull, "cancel": lambda _: pieces.aclose()}))
+    made.length = length
+    return made
 
 
 def _source_of(values: Any) -> dict[str, Any]:
@@ -320,10 +324,11 @@ class IdentityTransformStream(TransformStream):
 
 
 class FixedLengthStream(TransformStream):
-    """The same, for a body whose length is known; the length is not checked."""
+    """The same, for a body whose length is known; R2 alone checks it."""
 
     def __init__(self, length: int = 0) -> None:
         super().__init__()
+        self.readable.length = int(length)
 
 
 class TextDecoderStream(TransformStream):

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from .js_base import COVERAGE, JsArray, JsError, JsException, JsMap, JsObject, JsProxy, JsSet, jsnull, null
-from .js_bodies import _bytes_in
+from .js_bodies import bytes_in
 from .js_buffers import ARRAYS, JsBuffer, Uint8Array
 from .js_convert import PyProxy
 from .js_dates import Date
@@ -65,7 +65,7 @@ def _message(value: Any, streams: _Streams) -> Any:
         case ReadableStream():
             if value.locked:
                 raise _uncloned("The ReadableStream has been locked to a reader.", "TypeError")
-            streams.append(_bytes_in(value))
+            streams.append(bytes_in(value))
             return ["stream", len(streams) - 1]
         case Request():
             told = {"method": value.method, "headers": value.headers.pairs, "redirect": value.redirect}

@@ -16,6 +16,7 @@ from .faults import NoHandler, told
 from .frames import HEAD, Closed, Connection
 from .js_base import type_error
 from .js_convert import to_js
+from .js_headers import length_in
 from .js_messages import NULL_BODY, Request, Response, asks_for_socket
 from .js_streams import stream_of
 from .sockets import relay
@@ -66,7 +67,8 @@ class Serving:
         self, connection: Connection, head: dict[str, Any], body: AsyncGenerator[bytes], ctx: Context
     ) -> None:
         with_body = head["method"] not in ("GET", "HEAD")
-        init = {"method": head["method"], "headers": head["headers"], "body": stream_of(body) if with_body else None}
+        stream = stream_of(body, length_in(head["headers"])) if with_body else None
+        init = {"method": head["method"], "headers": head["headers"], "body": stream}
         request = Request(head["url"], init | {"cf": to_js(head["cf"], objects=True), "redirect": "manual"})
         try:
             response = await self._entry.fetch(request, ctx, head.get("entrypoint"))
