@@ -133,7 +133,7 @@ class Workers:
 def _bound(project: PythonProject) -> tuple[Any, ...]:
     """What the bindings are made of."""
     opened = project.project
-    return project.kv, project.services, opened.ai_binding, dict(project.assets), opened.folder
+    return project.kv, project.d1, project.r2, project.services, opened.ai_binding, dict(project.assets), opened.folder
 
 
 def refuse_absent_services(projects: Sequence[PythonProject], there: Collection[str] = ()) -> None:

@@ -58,8 +58,8 @@ class Serving:
         except Closed:
             raise
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and connection.closed:
-                raise  # whoever asked has left; any other is the Worker's own
+            if isinstance(error, asyncio.CancelledError) and _called_off():
+                raise  # whoever asked has left, or the isolate ends; any other is the Worker's own
             connection.fail(told(error) | {"passes_through": ctx.passes_through})
         await body.rest()
 
@@ -75,6 +75,7 @@ class Serving:
             if response.webSocket is None:
                 await self._respond(connection, response, head["method"])
             else:
+                await anext(body, None)  # the request's end, before which no message stands
                 await self._open(connection, request, response)
         except asyncio.CancelledError:
             request.signal.abort_now()
@@ -104,6 +105,11 @@ class Serving:
         connection.write((HEAD, json.dumps(answer).encode()))
         await relay(far, connection)
         connection.finish()
+
+
+def _called_off() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _late() -> Exception:
