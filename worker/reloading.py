@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ _PASSED_OVER = {
     ".pytest_cache",
     ".mypy_cache",
 }
+_WRITTEN = re.compile(r"(\.(log|out|tmp|sw[a-p]|pid|sock|(db|sqlite3?)(-\w+)?)|~)$", re.IGNORECASE)
+"""Names of what programs write while they run: a Worker's own files must not reload it."""
 _CALM, _STEP = 50, 20  # milliseconds without another change; between looks
 
 
@@ -35,7 +38,8 @@ async def keep_reloading(
     """
 
     def concerns(_: Change, path: str) -> bool:
-        return not _PASSED_OVER & {*Path(path).parts}
+        place = Path(path)
+        return not _PASSED_OVER & {*place.parts} and not _WRITTEN.search(place.name)
 
     async for _ in awatch(folder, *more, watch_filter=concerns, debounce=_CALM, step=_STEP):
         started = time.perf_counter()

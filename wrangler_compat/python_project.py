@@ -83,6 +83,7 @@ _ALSO = {  # what an entry of a list may have, beside its binding and what that 
     "services": ("environment", "entrypoint", "props"),
 }
 _BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")  # a binding's name is one, too
+_NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 _WORDS = {str: "text", list: "a list", dict: "a table"}
 
 
@@ -139,26 +140,35 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
             )
     kv = {name: str(entry.get("id") or name) for name, entry in _named(good, "kv_namespaces", "id", found)}
     d1 = {name: _database(name, entry) for name, entry in _named(good, "d1_databases", "database_id", found)}
-    r2 = {
-        name: str(entry.get("bucket_name") or name) for name, entry in _named(good, "r2_buckets", "bucket_name", found)
-    }
-    for bucket in r2.values():
-        if not _BUCKET.fullmatch(bucket):
-            found.error(
-                f'"{bucket}" is no name of a bucket: letters, digits, - and _, 63 at most', "r2_buckets", bucket
-            )
+    r2 = {name: _bucket(name, entry, found) for name, entry in _named(good, "r2_buckets", "bucket_name", found)}
     services = {name: _target(name, entry, found) for name, entry in _named(good, "services", "service", found)}
     crons = list(_crons(good, found))
     flags = [str(flag) for flag in good.get("compatibility_flags", ())]
     if "python_workers" not in flags and "compatibility_flags" not in wrong:
         found.error('a Python Worker needs compatibility_flags = ["python_workers"]', "compatibility_flags")
     _check_assets(good, project.folder, found)
+    _check_identity(good, found)
     if found.errors:
         raise ProjectError("\n".join([*found.errors, *found.warnings]))
     assert project.main is not None
     day = str(good.get("compatibility_date", date.today().isoformat()))
     name = str(good.get("name") or project.folder.name)
     return PythonProject(project, name, project.main, day, flags, crons, kv, d1, r2, services, missing, found.warnings)
+
+
+def _check_identity(settings: Mapping[str, Any], found: Diagnostics) -> None:
+    name, day = settings.get("name"), settings.get("compatibility_date")
+    if name is not None and not _NAME.fullmatch(name):
+        found.error(f'"name" is of lower-case letters, digits, - and _, and not {name!r}', "name")
+    if day is not None and not _is_date(str(day)):
+        found.error(f'"compatibility_date" is a day such as 2026-01-31, and not {str(day)!r}', "compatibility_date")
+
+
+def _is_date(day: str) -> bool:
+    try:
+        return date.fromisoformat(day).isoformat() == day
+    except ValueError:
+        return False
 
 
 def _check_assets(settings: Mapping[str, Any], folder: Path, found: Diagnostics) -> None:

@@ -17,7 +17,7 @@ from runtime.config import Usage
 from runtime.tasks.text_generation import Event, Finished, TextDelta
 from worker.answer import Answer
 from worker.bindings import AI
-from worker.bindings.binding import Binding
+from worker.bindings.binding import Binding, Outgoing
 from worker.call import Call as Asked
 from worker.front import Front
 from worker.isolate.values import Streamed, decode, encode
@@ -156,6 +156,8 @@ class TestEnv:
         kind = binding.described()["kind"]
         if kind in CLASSES:
             return JsThing(self._loop, CLASSES[kind](NearHost(binding), name))
+        if kind == "fetcher":
+            return _Service(self._loop, binding)
         return _Methods(self._loop, binding) if kind == "host" else self._ai
 
 
@@ -172,6 +174,29 @@ class _Methods:
     async def _called(self, name: str, args: list[Any]) -> Any:
         result = await self._binding.call(name, list(decode(encode(args))))
         return result.data if isinstance(result, Streamed) else result
+
+
+class _Service:
+    """Assets, or another Worker, as a test asks it."""
+
+    def __init__(self, loop: Loop, binding: Binding) -> None:
+        self._loop, self._binding = loop, binding
+
+    def fetch(
+        self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Call[httpx.Response]:
+        """The response to a request."""
+        return self._loop.start(self._fetched(httpx.Request(method, url, headers=headers, content=body)))
+
+    async def _fetched(self, request: httpx.Request) -> httpx.Response:
+        async def sent() -> AsyncGenerator[bytes]:
+            yield request.content
+
+        headers = [(name.lower(), value) for name, value in request.headers.items()]
+        asked = Outgoing(request.method, str(request.url), headers, sent(), "manual", len(request.content))
+        found = await self._binding.fetch(asked)
+        body = found.body if isinstance(found.body, bytes) else b"".join([piece async for piece in found.body])
+        return httpx.Response(found.status, headers=[*found.headers], content=body, request=request)
 
 
 class TestWorker(httpx.Client):

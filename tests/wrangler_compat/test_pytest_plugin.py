@@ -1,5 +1,6 @@
 """The fixtures that an installed roost brings to a user's pytest."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,32 @@ def test_a_marker_names_the_project(tmp_path: Path) -> None:
                 env.B
     """
     assert "2 passed" in run_pytest(tmp_path, tests, "-o", "asyncio_mode=auto")
+
+
+def test_a_test_asks_assets_and_other_workers(tmp_path: Path) -> None:
+    other = """
+        from workers import Response, WorkerEntrypoint
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(await request.text() + " there", status=201, headers={"x-method": request.method})
+    """
+    more = '[[services]]\nbinding = "OTHER"\nservice = "b"\n[assets]\ndirectory = "public"\nbinding = "ASSETS"\n'
+    project(tmp_path / "a", "entry", WORKER, more)
+    (tmp_path / "a" / "public").mkdir()
+    (tmp_path / "a" / "public" / "page.txt").write_text("a page")
+    config = project(tmp_path / "b", "entry", other) / "wrangler.toml"
+    config.write_text(re.sub('name = ".*"', 'name = "b"', config.read_text(), count=1))
+    tests = """
+        import pytest
+
+        @pytest.mark.roost(config=["a/wrangler.toml", "b/wrangler.toml"])
+        def test_both(env):
+            answer = env.OTHER.fetch("http://b/", "POST", {"a": "b"}, b"hello").result()
+            assert (answer.status_code, answer.text, answer.headers["x-method"]) == (201, "hello there", "POST")
+            assert env.ASSETS.fetch("http://a/page.txt").result().text == "a page"
+    """
+    assert "1 passed" in run_pytest(tmp_path, tests)
 
 
 STORING = """

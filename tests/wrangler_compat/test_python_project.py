@@ -93,6 +93,16 @@ def test_all_mistakes_are_shown_together_with_their_lines(tmp_path: Path) -> Non
     ]
 
 
+def test_a_name_and_a_day_are_what_the_platform_takes(tmp_path: Path) -> None:
+    text = GOOD.replace('"w"', '"Bad Name"').replace("2026-01-01", "2026-13-01")
+    with pytest.raises(ProjectError) as mistakes:
+        read(tmp_path, text)
+    assert str(mistakes.value).splitlines() == [
+        "wrangler.toml:2: \"name\" is of lower-case letters, digits, - and _, and not 'Bad Name'",
+        "wrangler.toml:4: \"compatibility_date\" is a day such as 2026-01-31, and not '2026-13-01'",
+    ]
+
+
 def test_so_are_those_of_json(tmp_path: Path) -> None:
     with pytest.raises(ProjectError) as mistakes:
         read(tmp_path, BAD_JSON, "wrangler.jsonc")

@@ -130,3 +130,26 @@ def test_env_files_take_the_place_of_the_usual_ones(tmp_path: Path) -> None:
         assert client.get("/").json() == ["one", "two", False]
         (tmp_path / "one.env").write_text("A=changed")
         until(lambda: client.get("/").json(), ["changed", "two", False])
+
+
+WRITING = """
+    from pathlib import Path
+    from workers import Response, WorkerEntrypoint
+
+    calls = 0
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            global calls
+            calls += 1
+            for name in ("worker.log", "rows.sqlite", "rows.sqlite-wal", "draft.txt~"):
+                Path(__file__).with_name(name).write_text(str(calls))
+            return Response(str(calls))
+"""
+
+
+def test_what_a_worker_writes_does_not_reload_it(tmp_path: Path) -> None:
+    with roost_dev(project(tmp_path, "entry", WRITING)) as (_, client):
+        for expected in range(1, 12):
+            assert client.get("/").text == str(expected)
+            time.sleep(0.1)  # longer than changes are gathered
