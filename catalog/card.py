@@ -15,7 +15,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from catalog.schema import InputSchema, compile_error
+from catalog.oddities import oddities_of
+from catalog.schema import InputSchema, OutputSchema, compile_error
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST = 100
@@ -73,6 +74,11 @@ class Limits(BaseModel):
     max_input_tokens: int | None = None
     output_dimensions: int | None = None
 
+    @property
+    def total(self) -> int | None:
+        """The most tokens of a prompt and its answer together."""
+        return self.max_total_tokens or self.context_window
+
 
 class ModelCard(BaseModel):
     """A model as the catalogue knows it."""
@@ -103,6 +109,12 @@ class ModelCard(BaseModel):
         return text.strip()
 
     @property
+    def age(self) -> tuple[int, str]:
+        """A key that sorts cards of one model, the newest first: cards have had a date since 2025."""
+        date = self.created_at or ""
+        return (0 if date else 1, "".join(chr(0x10FFFF - ord(letter)) for letter in date))
+
+    @property
     def task_type(self) -> str:
         """The task's slug; in every card of the older form it equals the card's own ``task_type``."""
         return self.task.type
@@ -123,6 +135,16 @@ class ModelCard(BaseModel):
             if entry.property_id == property_id and isinstance(entry.value, str):
                 return entry.value
         return None
+
+    @property
+    def planned_deprecation_date(self) -> str | None:
+        """The day on which the platform means to retire the model, as its card has it."""
+        return self.text_of("planned_deprecation_date")
+
+    @property
+    def calls_functions(self) -> bool:
+        """Whether the card promises function calling."""
+        return self.text_of("function_calling") == "true"
 
     @property
     def beta(self) -> bool:
@@ -147,8 +169,14 @@ class ModelCard(BaseModel):
         return InputSchema(self.input_schema if usable and self.input_schema else {})
 
     @cached_property
+    def outputs(self) -> OutputSchema | None:
+        """The compiled output schema; ``None`` where the card has none that compiles."""
+        usable = self.output_schema and compile_error(self.output_schema) is None
+        return OutputSchema(self.output_schema) if usable and self.output_schema else None
+
+    @cached_property
     def anomalies(self) -> tuple[str, ...]:
-        """What is odd about this card, a sentence each; empty for most."""
+        """What is wrong with this card, a sentence each; empty for most."""
         found = []
         for side, schema in (("input", self.input_schema), ("output", self.output_schema)):
             if schema is None:
@@ -158,6 +186,11 @@ class ModelCard(BaseModel):
         if (self.source == 1) != self.name.startswith("@cf/"):
             found.append(f"source {self.source} doesn't fit the name {self.name}")
         return tuple(found)
+
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What a reader of this card may stumble over though it works, a sentence each."""
+        return tuple(oddities_of(self))
 
     def validate_inputs(self, inputs: object) -> Json:
         """``inputs`` checked against the card's schema, defaults filled in; raises :class:`InvalidInput`."""

@@ -1,12 +1,14 @@
-"""A card's input schema, compiled once: what it accepts, its defaults, and refusals in the platform's words.
+"""A card's schemas, compiled on first use: what they accept, defaults, and refusals in the platform's words.
 
 The verdict is jsonschema-rs's, with one habit of the platform's: an empty list counts as absent (the published
-``@cloudflare/cabidela`` 0.2.4 does so). Knows nothing of cards or tasks.
+``@cloudflare/cabidela`` 0.2.4 does so). Where published schemas, read strictly, refuse what the platform takes, they
+are read as :func:`practical` says. Knows nothing of cards or tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import jsonschema_rs
@@ -25,13 +27,23 @@ class InvalidInput(ValueError):
 
 
 class InputSchema:
-    """One compiled input schema. ``names``: the inputs that any of its variants knows."""
+    """One input schema. ``names``: the inputs that any of its variants knows."""
 
     def __init__(self, schema: Json) -> None:
         self.schema = schema
-        self._validator = jsonschema_rs.validator_for(schema)
-        self._variants = [_Variant(schema, variant) for variant in _variants(schema)]
-        self.names = frozenset(name for variant in self._variants for name in variant.properties)
+        self.names = frozenset(name for variant in leaves(schema) for name in variant.get("properties") or ())
+
+    @cached_property
+    def _practical(self) -> Json:
+        return practical(self.schema)
+
+    @cached_property
+    def _validator(self) -> jsonschema_rs.Validator:
+        return jsonschema_rs.validator_for(self._practical)
+
+    @cached_property
+    def _variants(self) -> list[_Variant]:
+        return [_Variant(variant) for variant in leaves(self._practical)]
 
     def validate(self, inputs: object) -> Json:
         """A new dict: ``inputs`` without nulls and unknown names, with the matching variant's defaults.
@@ -59,14 +71,28 @@ class InputSchema:
     def _refusal(self, given: Json) -> InvalidInput:
         error = next(iter(self._validator.iter_errors(given)))
         path = pointer(error.instance_path)
-        return InvalidInput(path, describe(error, self.schema))
+        return InvalidInput(path, describe(error, self._practical))
+
+
+class OutputSchema:
+    """One output schema. Published variants overlap, at every depth, so an answer need only be of any of them."""
+
+    def __init__(self, schema: Json) -> None:
+        self.variants = leaves(schema)
+
+    @cached_property
+    def _validators(self) -> list[jsonschema_rs.Validator]:
+        return [jsonschema_rs.validator_for(_any_of(variant)) for variant in self.variants]
+
+    def accepts(self, answer: object) -> bool:
+        """Whether ``answer`` is what the schema promises."""
+        return any(validator.is_valid(answer) for validator in self._validators)
 
 
 class _Variant:
     """One branch of a schema's oneOf or anyOf (the whole schema where there is neither)."""
 
-    def __init__(self, parent: Json, schema: Json) -> None:
-        merged = {"type": parent["type"], **schema} if "type" in parent else schema
+    def __init__(self, schema: Json) -> None:
         self.properties: Json = schema.get("properties") or {}
         self.required: list[str] = schema.get("required") or []
         self.defaults = {
@@ -74,7 +100,7 @@ class _Variant:
             for name, spec in self.properties.items()
             if isinstance(spec, dict) and "default" in spec
         }
-        self.accepts = jsonschema_rs.validator_for(merged).is_valid
+        self.accepts = jsonschema_rs.validator_for(schema).is_valid
 
 
 def _is_absent(value: object) -> bool:
@@ -90,6 +116,58 @@ def compile_error(schema: Json) -> str | None:
     return None
 
 
-def _variants(schema: Json) -> list[Json]:
-    branches = schema.get("oneOf") or schema.get("anyOf") or [schema]
-    return [branch for branch in branches if isinstance(branch, dict)]
+def leaves(schema: Json) -> list[Json]:
+    """The variants of a schema, those within variants in their place; the schema itself if it has none.
+
+    A variant without a type has its parent's. Each shares its properties with ``schema``.
+    """
+    branches = schema.get("oneOf") or schema.get("anyOf")
+    if not branches or "properties" in schema:
+        return [schema]
+    inherited = {"type": schema["type"]} if "type" in schema else {}
+    return [leaf for branch in branches if isinstance(branch, dict) for leaf in leaves({**inherited, **branch})]
+
+
+def practical(schema: Json) -> Json:
+    """``schema`` as it meets real traffic.
+
+    A variant that requires nothing beside others that do (``requests`` of llama-3.3, kimi, glm and gemma-4) would match
+    everything, so that ``oneOf`` refuses every request and ``anyOf`` none: it matches where one of its own names is
+    given. ``tools`` may be any list of objects: published schemas want a description of every parameter, which OpenAI's
+    own examples lack; whoever offers the tools checks them.
+    """
+    loose = {**schema}
+    if isinstance(properties := schema.get("properties"), dict) and "tools" in properties:
+        loose["properties"] = {**properties, "tools": {"type": "array", "items": {"type": "object"}}}
+    for key in ("oneOf", "anyOf"):
+        if branches := schema.get(key):
+            loose[key] = _distinct([practical(branch) if isinstance(branch, dict) else branch for branch in branches])
+    return loose
+
+
+def _any_of(node: Any) -> Any:
+    """A schema with ``anyOf`` in every place of ``oneOf``."""
+    if isinstance(node, list):
+        return [_any_of(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        "anyOf" if key == "oneOf" and isinstance(value, list) else key: _any_of(value) for key, value in node.items()
+    }
+
+
+def _distinct(branches: list[Any]) -> list[Any]:
+    variants = [branch for branch in branches if isinstance(branch, dict)]
+    if not any(leaf.get("required") for variant in variants for leaf in leaves(variant)):
+        return branches
+    return [_demanding(branch) if isinstance(branch, dict) else branch for branch in branches]
+
+
+def _demanding(branch: Json) -> Json:
+    """``branch``, which requires one of its names unless it requires something."""
+    names = branch.get("properties")
+    if not isinstance(names, dict) or not names or branch.keys() & {"required", "anyOf", "not"}:
+        return branch
+    if len(names) == 1:
+        return {**branch, "required": list(names)}
+    return {**branch, "anyOf": [{"required": [name]} for name in names]}

@@ -11,6 +11,9 @@ from pathlib import Path
 from catalog.card import CardError, ModelCard, load_card
 
 SHIPPED = Path(__file__).parent / "cards"
+SEED = "@hf/nexusflow/starling-lm-7b-beta"
+"""The card that roost began with; nothing takes its place."""
+SEED_FILE = SHIPPED / "starling-lm-7b-beta.md"
 _SUFFIXES = (".md", ".yaml", ".yml", ".json")
 _log = logging.getLogger(__name__)
 
@@ -62,22 +65,40 @@ class Page:
 
 @dataclass(slots=True)
 class Catalog:
-    """Cards by name."""
+    """Cards by name; ``files`` says where each came from."""
 
     cards: dict[str, ModelCard] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, *folders: Path) -> Catalog:
-        """The shipped cards, which win, and those of ``folders``, of which a later one wins over an earlier.
+    def load(cls, *folders: Path, told: bool = True) -> Catalog:
+        """The seed, then the cards of ``folders``, of which a later one wins over an earlier, then the shipped ones.
 
-        What is passed over, a second card of a name or a file that is no card, is logged.
+        Among several cards of a name in one folder the newest wins. What is passed over in ``folders`` is logged if
+        it is to be ``told``: files that are no cards, and how many cards made way for another of their name.
         """
         catalog = cls()
-        for folder in (SHIPPED, *reversed(folders)):
-            for card in read_folder(folder):
-                if catalog.cards.setdefault(card.name, card) is not card:
-                    _log.warning("passed over %s in %s: there is a card of that name", card.name, folder)
+        catalog._add_all([(SEED_FILE, load_card(SEED_FILE))], told=False)
+        for folder in reversed(folders):
+            catalog._add_all(read_folder(folder), told=told)
+        catalog._add_all(((path, card) for path, card in read_folder(SHIPPED) if path != SEED_FILE), told=False)
         return catalog
+
+    def _add_all(self, found: Iterable[tuple[Path, ModelCard | CardError]], *, told: bool) -> None:
+        cards = []
+        for path, card in found:
+            if isinstance(card, CardError):
+                if told:
+                    _log.warning("passed over %s", card)
+            else:
+                cards.append((path, card))
+        taken = 0
+        for path, card in sorted(cards, key=lambda pair: pair[1].age):
+            taken += card.name in self.cards
+            if self.cards.setdefault(card.name, card) is card:
+                self.files[card.name] = path
+        if taken and told:
+            _log.warning("passed over %d cards whose models have others: roost models doctor names them", taken)
 
     def __getitem__(self, name: str) -> ModelCard:
         try:
@@ -106,13 +127,16 @@ class Catalog:
         return Page(chosen, query.page, query.per_page, len(found))
 
 
-def read_folder(folder: Path) -> Iterable[ModelCard]:
-    """Every card in ``folder``, by file name. Raises ``NotADirectoryError`` if it isn't a folder."""
+def read_folder(folder: Path) -> Iterator[tuple[Path, ModelCard | CardError]]:
+    """Every card in ``folder`` and the folders within it, by path; in its place what is wrong with a file that is none.
+
+    Raises ``NotADirectoryError`` if it isn't a folder.
+    """
     if not folder.is_dir():
         raise NotADirectoryError(f"no folder of cards at {folder}")
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.rglob("*")):
         if path.suffix in _SUFFIXES and not path.is_dir():
             try:
-                yield load_card(path)
+                yield path, load_card(path)
             except CardError as error:
-                _log.warning("passed over %s", error)
+                yield path, error

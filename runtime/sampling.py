@@ -26,6 +26,7 @@ _MANTISSA = 53
 _SEEDS = 2**64
 _BLOCK = 256  # scores summed at a time before one is drawn
 _NEGLIGIBLE = 25.0  # a candidate this many temperatures below the best has a probability under 2e-11
+_STRONGEST = 1e6  # a penalty past it does no more, and float32 would make an infinity of what a card lets through
 _LIKELY_ENOUGH = (64, 1024)  # how many of the best entries usually hold top_p's share
 Scores: TypeAlias = NDArray[np.float32]
 _Given = TypeVar("_Given")
@@ -65,8 +66,8 @@ class Sampler:
         self._seen = set(prompt)
         self._counts: dict[int, int] = {}
         self._position = 0
-        self._repetition = params.repetition_penalty or 1.0
-        self._per_use, self._once = params.frequency_penalty or 0.0, params.presence_penalty or 0.0
+        self._repetition = min(max(params.repetition_penalty or 1.0, 1 / _STRONGEST), _STRONGEST)
+        self._per_use, self._once = _bounded(params.frequency_penalty), _bounded(params.presence_penalty)
 
     @property
     def greedy(self) -> bool:
@@ -106,6 +107,10 @@ class Sampler:
         self._position += 1
         if self._constraint is not None:
             self._constraint.accept(token)
+
+
+def _bounded(penalty: float | None) -> float:
+    return min(max(penalty or 0.0, -_STRONGEST), _STRONGEST)
 
 
 def sample(samplers: Sequence[Sampler], logits: Scores) -> list[Sampled | Exception]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeAlias
 
+from catalog.shape import Shape
 from runtime.config import Usage
 from runtime.pool import ServedBy
-from runtime.tasks.text_generation import Event, Finished, TextDelta
-from runtime.tool_calls import ToolCall
+from runtime.tasks.text_generation import Event, Finished
 from worker.errors import AiError
-from worker.streams import native_call, sse_frames
+from worker.forms.chosen import form_of
+from worker.recent import Entry
 
 Meter: TypeAlias = Callable[[Usage], float | None]
 
@@ -34,8 +34,10 @@ class Answer:
     ) -> None:
         self._events = self._told(events, request_id)
         self._meter = meter
+        self._entry: Entry | None = None
         self.usage: Usage | None = None  # known once the answer has ended
         self.neurons: float | None = None  # known then too, where there is a price
+        self.shape, self.form = Shape.NATIVE, form_of(Shape.NATIVE, "", {})
         self.streaming = streaming
         self.request_id = request_id
         self.served_by = served_by
@@ -46,27 +48,31 @@ class Answer:
     async def aclose(self) -> None:
         """Stop computing. Idempotent."""
         await self._events.aclose()
+        if self._entry is not None:  # events that nobody began to read don't hear that they are closed
+            self._entry.leave()
+
+    def watched_by(self, entry: Entry) -> Answer:
+        """This answer, of which ``entry`` hears how it goes on."""
+        self._entry = entry
+        entry.start(self.served_by)
+        return self
 
     async def result(self) -> dict[str, Any]:
-        """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation.
-
-        ``response`` is text, or the value where JSON was asked for; ``tool_calls`` only where there are some.
-        """
-        pieces, calls, usage, is_json = [], [], {}, False
+        """The whole answer in its form. Cancelling this stops the computation."""
         try:
-            async for event in self._events:
-                match event:
-                    case TextDelta(text):
-                        pieces.append(text)
-                    case ToolCall():
-                        calls.append(native_call(event))
-                    case Finished(usage=counts):
-                        usage, is_json = counts.as_dict(), event.json
+            result: dict[str, Any] = await self.form.whole(self)
+            return result
         finally:
             await self.aclose()
-        text = "".join(pieces)
-        result = {"response": json.loads(text) if is_json else text, "usage": usage}
-        return {**result, "tool_calls": calls} if calls else result
+
+    def frames(self) -> AsyncIterator[bytes]:
+        """The answer as server-sent events, in its form."""
+        return self.form.frames(self)
+
+    def shaped(self, shape: Shape, model: str, inputs: object) -> Answer:
+        """This answer, given in ``shape``."""
+        self.shape, self.form = shape, form_of(shape, model, inputs)
+        return self
 
     def with_events(self, events: AsyncGenerator[Event]) -> Answer:
         """This answer with ``events``, which are made from its own, in their place."""
@@ -85,10 +91,17 @@ class Answer:
                 if isinstance(event, Finished):
                     self.usage = event.usage
                     self.neurons = self._meter(event.usage) if self._meter else None
+                    if self._entry is not None:
+                        self._entry.finish(event.usage)
                 yield event
         except Exception as fault:
-            raise AiError.of(fault, request_id) from fault
+            error = AiError.of(fault, request_id)
+            if self._entry is not None:
+                self._entry.fail(error.code)
+            raise error from fault
         finally:
+            if self._entry is not None:
+                self._entry.leave()
             await events.aclose()
 
     @property
@@ -116,7 +129,7 @@ class AIStream:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._frames = sse_frames(aiter(answer), lambda: answer.neurons)
+        self._frames = answer.frames()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._frames

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from catalog.shape import Shape
 from worker.answer import Answer
 from worker.bindings import AI
 from worker.errors import AiError
+from worker.forms.form import Form
+from worker.forms.native import NativeForm
+from worker.remote import SHAPE_HEADER
 from worker.requests import until_client_leaves
-from worker.streams import CONTENT_TYPE, sse_frames
+from worker.streams import CONTENT_TYPE
 
 Asked: TypeAlias = tuple[str, object, Mapping[str, Any] | None]
 """A model's name, its inputs as they came, and the options."""
 Refuse: TypeAlias = Callable[[AiError], Response]
-
-
-class Form(Protocol):
-    """How a door renders an answer."""
-
-    async def whole(self, answer: Answer) -> Any:
-        """The JSON value of the whole answer."""
-
-    def frames(self, answer: Answer) -> AsyncIterator[bytes]:
-        """The answer as server-sent events."""
 
 
 class Question(NamedTuple):
@@ -37,8 +31,8 @@ class Question(NamedTuple):
     extras: Mapping[str, Any] | None = None
 
 
-class NativeForm(NamedTuple):
-    """The platform's own form; ``render`` puts the result into an envelope, or doesn't."""
+class CardsForm(NamedTuple):
+    """The form that the card promises; ``render`` puts the result into an envelope, or doesn't."""
 
     render: Callable[[dict[str, Any]], Any]
 
@@ -47,8 +41,8 @@ class NativeForm(NamedTuple):
         return self.render(await answer.result())
 
     def frames(self, answer: Answer) -> AsyncIterator[bytes]:
-        """The native stream."""
-        return sse_frames(aiter(answer), lambda: answer.neurons)
+        """The stream."""
+        return answer.frames()
 
 
 async def answer_request(
@@ -60,7 +54,8 @@ async def answer_request(
     """Run what ``read`` finds in the request: a stream, or the rendered result, or the refusal."""
 
     async def question(request: Request) -> Question:
-        return Question(await read(request), NativeForm(render))
+        native = request.headers.get(SHAPE_HEADER) == Shape.NATIVE
+        return Question(await read(request), NativeForm() if native else CardsForm(render))
 
     return await answer_question(request, question, refuse)
 
@@ -76,18 +71,19 @@ async def answer_question(request: Request, read: Callable[[Request], Awaitable[
         (model, inputs, options), form, extras = await read(request)
         request.state.asked = model, inputs, options
         request.state.answer = answer = await until_client_leaves(request, ai.generate(model, inputs, options, extras))
+        told = {SHAPE_HEADER: answer.shape.value} if isinstance(form, NativeForm) else {}
         if answer.streaming:
-            return _event_stream(answer, form)
+            return _event_stream(answer, form, told)
         try:
             body = await until_client_leaves(request, form.whole(answer))
         finally:
             await answer.aclose()
     except Exception as fault:
         return refuse(AiError.of(fault))
-    return JSONResponse(body, headers=answer.headers)
+    return JSONResponse(body, headers={**answer.headers, **told})
 
 
-def _event_stream(answer: Answer, form: Form) -> StreamingResponse:
+def _event_stream(answer: Answer, form: Form, told: Mapping[str, str]) -> StreamingResponse:
     """A streaming answer as an HTTP response. The content type is exact: clients compare it with ``===``."""
-    headers = {**answer.headers, "content-type": CONTENT_TYPE, "cache-control": "no-cache"}
+    headers = {**answer.headers, **told, "content-type": CONTENT_TYPE, "cache-control": "no-cache"}
     return StreamingResponse(form.frames(answer), headers=headers)

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog import ModelCard
-from worker.errors import JsonModeUnsupported
+from worker.errors import JsonModeUnsupported, NotEmulated
+from worker.forms.items import read_response
 
 _FEATURES = ("response_format", "tools", "tool_choice")
+_BLIND = "roost can't look at pictures or listen yet: send text, or text parts of messages, alone"
 _JSON_MODE = ("response_format", "guided_json")
 
 
@@ -38,6 +40,26 @@ def with_features(
     if not json_everywhere and not has_json_mode(card) and _wants_schema(wanted):
         raise JsonModeUnsupported
     return {**checked, **wanted, **extras}
+
+
+def emulated(card: ModelCard, wanted: dict[str, Any], inputs: object) -> dict[str, Any]:
+    """``wanted`` as text generation reads it: the items of OpenAI's ``input`` as messages.
+
+    Raises :class:`NotEmulated` for what cards promise and roost can't do: pictures, batches, several answers.
+    """
+    if wanted.get("requests") is not None:
+        raise NotEmulated(f"{card.name} takes batches of requests, which roost doesn't queue: send them one by one")
+    if wanted.get("image") is not None:
+        raise NotEmulated(_BLIND)
+    if wanted.get("n") not in (None, 1):
+        raise NotEmulated("'/n' must be 1: one answer is what roost gives")
+    if "input" in wanted and "messages" not in wanted and isinstance(inputs, Mapping):
+        wanted = {**wanted, **read_response(inputs)}
+        wanted["messages"] = [_plain(message) for message in wanted["messages"]]
+    for message in wanted.get("messages", ()):
+        if isinstance(message, Mapping) and not isinstance(message.get("content"), str | None):
+            raise NotEmulated(_BLIND)
+    return wanted
 
 
 def has_json_mode(card: ModelCard) -> bool:

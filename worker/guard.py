@@ -1,5 +1,7 @@
 """Who may knock: the Host header must be ours, and a token is asked for where one is set.
 
+A person's browser shows the token once, at :data:`ENTRANCE`, and gets a cookie for it that other sites can't use.
+
 A page in somebody's browser can reach 127.0.0.1 through a name that it controls (DNS rebinding); its requests bear
 that name as their Host, and are refused here before any door sees them.
 """
@@ -8,9 +10,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from worker.errors import AiError, ForeignHost, Unauthorized
@@ -20,7 +23,13 @@ TOKEN_PARAMETER = "roost-token"
 PREVIEW_HEADER = "cf-workers-preview-token"
 """What wrangler's proxy sends of the session that roost gave it."""
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "workers-binding.ai"})
-OPEN_PATHS = frozenset({"/cdn-cgi/local/health"})
+PAGES = "/cdn-cgi/local/"
+"""Where what a person looks at is."""
+ENTRANCE = f"{PAGES}enter"
+STATIC = f"{PAGES}static"
+"""The pages' own files: the entrance has to look like something, too."""
+PAGE_COOKIE = "roost-pages"
+OPEN_PATHS = frozenset({f"{PAGES}health", ENTRANCE})
 
 
 class Guard:
@@ -43,13 +52,43 @@ class Guard:
         name = host[: host.rfind("]") + 1] or host.partition(":")[0]
         if self._hosts is not None and name.lower() not in self._hosts:
             return _refuse(ForeignHost(f"roost doesn't serve the host {name!r}"))
-        if self._token and request.url.path not in OPEN_PATHS and not self._holds_token(request):
-            return _refuse(Unauthorized("no token"))
-        return None
+        path = request.url.path
+        if not self._token or path in OPEN_PATHS or path.startswith(f"{STATIC}/"):
+            return None
+        if is_token(given_token(request), self._token) or _holds_cookie(request, self._token):
+            return None
+        return _to_entrance(request) if _wants_page(request) else _refuse(Unauthorized("no token"))
 
-    def _holds_token(self, request: HTTPConnection) -> bool:
-        token = (self._token or "").encode()
-        return hmac.compare_digest(given_token(request).encode("utf-8", "surrogateescape"), token)
+
+def is_token(given: str, token: str) -> bool:
+    """Whether ``given`` is the token, in a time that tells nothing."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
+
+
+def page_key(token: str) -> str:
+    """What the pages' cookie holds: cookies go to every port of a host, and the token itself is not for them."""
+    return hmac.digest(token.encode(), b"roost's pages", "sha256").hex()
+
+
+def from_here(request: HTTPConnection) -> bool:
+    """Whether no page of another origin sent this; another port of the same host is another origin."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+
+
+def _holds_cookie(request: HTTPConnection, token: str) -> bool:
+    return is_token(request.cookies.get(PAGE_COOKIE, ""), page_key(token)) and from_here(request)
+
+
+def _wants_page(request: HTTPConnection) -> bool:
+    path = request.url.path
+    asked = request.scope.get("method") == "GET" and "text/html" in request.headers.get("accept", "")
+    return asked and (path == "/" or path.startswith(PAGES))
+
+
+def _to_entrance(request: HTTPConnection) -> Response:
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"{ENTRANCE}?{urlencode({'next': target})}", status_code=303)
 
 
 def given_token(request: HTTPConnection) -> str:

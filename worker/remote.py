@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from catalog import InvalidInput, UnknownModel
+from catalog.shape import Shape
 from runtime.config import Usage
 from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
@@ -18,6 +19,8 @@ from worker.streams import CONTENT_TYPE, parse_call, parse_frames
 
 _PATIENCE = httpx.Timeout(10, read=None)  # seconds; a long prompt on a CPU takes its time
 _JSON = "application/json"
+SHAPE_HEADER = "x-roost-shape"
+"""Asks a roost for the native shape, whatever the card promises; in the reply, what that would have been."""
 
 
 class RemoteAI:
@@ -32,18 +35,23 @@ class RemoteAI:
         """Send the request; an answer once its headers are here."""
         if not model.isprintable():
             raise UnknownModel(model)  # it can't even stand in a header
-        headers = {b"cf-consn-model-id": model.encode(), b"content-type": _JSON.encode()}
+        headers = {
+            b"cf-consn-model-id": model.encode(),
+            b"content-type": _JSON.encode(),
+            SHAPE_HEADER.encode(): Shape.NATIVE.encode(),
+        }
         content = _body(inputs, options)
         response = await self._send("POST", "/run?version=3", headers=headers, content=content)
         kind = response.headers.get("content-type")
         if response.is_error or kind not in (CONTENT_TYPE, _JSON):
             raise await self._fault(response)
-        return Answer(
+        answer = Answer(
             _streamed(response) if kind == CONTENT_TYPE else _whole(response),
             streaming=kind == CONTENT_TYPE,
             request_id=response.headers.get("cf-ai-req-id", ""),
             served_by=_served_by(model, response.headers),
         )
+        return answer.shaped(_shape(response.headers), model, inputs)
 
     async def models(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The catalogue's entries that ``params`` admit."""
@@ -113,6 +121,13 @@ async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     for call in calls:
         yield call
     yield Finished(None, counts, json=is_json)
+
+
+def _shape(headers: httpx.Headers) -> Shape:
+    try:
+        return Shape(headers.get(SHAPE_HEADER, Shape.NATIVE))
+    except ValueError:
+        return Shape.NATIVE
 
 
 def _served_by(model: str, headers: httpx.Headers) -> ServedBy | None:

@@ -24,14 +24,21 @@ def sse_frame(data: dict[str, Any] | str) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
+def native_call(call: ToolCall) -> dict[str, Any]:
+    """A tool call as the platform's native results have it: the arguments an object, no id."""
+    return {"name": call.name, "arguments": json.loads(call.arguments)}
+
+
 async def sse_frames(
-    events: AsyncIterator[Event], neurons: Callable[[], float | None] = lambda: None
+    events: AsyncIterator[Event],
+    neurons: Callable[[], float | None] = lambda: None,
+    shown: Callable[[ToolCall], dict[str, Any]] = native_call,
 ) -> AsyncIterator[bytes]:
     """The platform's native stream: a frame per piece of text, the usage in the last one, then ``[DONE]``.
 
-    ``neurons``: what the answer would have cost, asked at its end.
+    ``neurons``: what the answer would have cost, asked at its end. ``shown``: how a call is.
     """
-    async for frame in framed(_native(events, neurons), AiError.to_dict):
+    async for frame in framed(_native(events, neurons, shown), AiError.to_dict):
         yield frame
 
 
@@ -52,24 +59,19 @@ async def framed(
 
 
 async def _native(
-    events: AsyncIterator[Event], neurons: Callable[[], float | None]
+    events: AsyncIterator[Event], neurons: Callable[[], float | None], shown: Callable[[ToolCall], dict[str, Any]]
 ) -> AsyncIterator[dict[str, Any] | str]:
     async for event in events:
         match event:
             case TextDelta(text) if text:
                 yield {"response": text}
             case ToolCall():
-                yield {"response": "", "tool_calls": [native_call(event)]}
+                yield {"response": "", "tool_calls": [shown(event)]}
             case Finished(usage=usage):
                 cost = neurons()
                 told = {} if cost is None else {"neurons": round(cost, 4)}
                 yield {"response": "", "usage": {**usage.as_dict(), **told}}
     yield DONE
-
-
-def native_call(call: ToolCall) -> dict[str, Any]:
-    """A tool call as the platform's native results have it: the arguments an object, no id."""
-    return {"name": call.name, "arguments": json.loads(call.arguments)}
 
 
 def parse_call(call: Any) -> ToolCall:

@@ -18,6 +18,8 @@ from wrangler_compat.finetunes import finetunes_door
 from wrangler_compat.gateway import Gateway
 from wrangler_compat.markdown import markdown_door
 from wrangler_compat.openai import openai_door
+from wrangler_compat.openapi import openapi_door
+from wrangler_compat.pages import HOME, pages_door
 from wrangler_compat.rest import rest_door
 from wrangler_compat.transports import CARRIED, WIRE_HOST, transports
 from wrangler_compat.wire import wire_door
@@ -32,7 +34,7 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
     return create_host(
         ai,
         [
-            *transports(wire),
+            *transports(wire, HOME),
             *wire,
             *gateway.http_routes(),
             *accounts_door(),
@@ -40,6 +42,8 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
             *markdown_door(),
             *openai_door(),
             *rest_door(),
+            *openapi_door(),
+            *pages_door(),
         ],
         hosts=hosts,
         token=token,

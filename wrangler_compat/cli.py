@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from catalog import Catalog, Query
-from runtime.artifacts import ArtifactStore
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
-from wrangler_compat import d1_commands, dev_commands, finetune_commands, serving, usage_commands
+from worker.answer import Answer
+from worker.bindings.ai import refuse_what_cannot_run
+from worker.forms.native import NativeForm
+from wrangler_compat import d1_commands, dev_commands, finetune_commands, model_commands, serving, usage_commands
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -69,7 +69,9 @@ def run(
         inputs["stream"] = False
     ai = AI(url=url, stand_in=not no_stand_in, device=device, deterministic=deterministic)
     if url is None:
-        ai.catalog[model].validate_inputs(inputs)  # before anything is fetched
+        card = ai.catalog[model]  # before anything is fetched
+        refuse_what_cannot_run(card)
+        card.validate_inputs(inputs)
         serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device)
     asyncio.run(_print_answer(ai, model, inputs, as_json=as_json))
 
@@ -79,9 +81,7 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
         answer = await ai.generate(model, inputs)
         click.echo(f"{answer.served_by}\n", err=True)
         if not answer.streaming:
-            result = await answer.result()
-            shown = result if as_json else result["response"]
-            click.echo(shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=2))
+            click.echo(await (_result_of(answer) if as_json else _text_of(answer)))
             return
         async for event in answer:
             if isinstance(event, TextDelta):
@@ -89,6 +89,17 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
         click.echo()
     finally:
         await ai.aclose()
+
+
+async def _result_of(answer: Answer) -> str:
+    return json.dumps(await answer.result(), ensure_ascii=False, indent=2)
+
+
+async def _text_of(answer: Answer) -> str:
+    """What is said, whatever shape the card gives it; JSON that was asked for is indented."""
+    said = await NativeForm().whole(answer)
+    shown = said["response"]
+    return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=2)
 
 
 @main.command()
@@ -192,6 +203,7 @@ main.add_command(d1_commands.d1)
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)
+main.add_command(model_commands.models)
 main.add_command(usage_commands.usage)
 
 
@@ -218,62 +230,6 @@ def cache(as_json: bool) -> None:
 def ps(as_json: bool) -> None:
     """Show the running roost and the models it has in memory."""
     serving.show_ps(as_json=as_json)
-
-
-@main.group()
-def models() -> None:
-    """Browse the catalogue."""
-
-
-_filters = [
-    click.option("--task", help="The task's exact name, such as 'Text Generation'."),
-    click.option("--author", help="The middle part of the name, such as nexusflow."),
-    click.option("--source", type=int, help="1 for @cf models, 2 for @hf models."),
-    click.option("--hide-experimental", is_flag=True, help="Leave out beta models."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-]
-
-
-def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_filters):
-        command = option(command)
-    return command
-
-
-@models.command("list")
-@click.option("--search", help="Words in the name or the description.")
-@_filtered
-@one_line_errors
-def list_models(search: str | None, as_json: bool, **filters: Any) -> None:
-    """List the models, with the filters of `wrangler ai models list`."""
-    serving.show_models(Query(search=search, include_deprecated=True, per_page=10_000, **filters), as_json=as_json)
-
-
-@models.command()
-@click.argument("search")
-@_filtered
-@one_line_errors
-def search(search: str, as_json: bool, **filters: Any) -> None:
-    """List the models whose name or description has SEARCH in it."""
-    serving.show_models(Query(search=search, include_deprecated=True, per_page=10_000, **filters), as_json=as_json)
-
-
-@models.command()
-@click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@one_line_errors
-def show(model: str, as_json: bool) -> None:
-    """Show what MODEL's card says, and which weights answer for it here."""
-    serving.show_model(Catalog.load()[model], ArtifactStore(), as_json=as_json)
-
-
-@models.command()
-@click.argument("model")
-@one_line_errors
-def schema(model: str) -> None:
-    """Print MODEL's input and output JSON Schemas."""
-    card = Catalog.load()[model]
-    click.echo(json.dumps({"input": card.input_schema, "output": card.output_schema}, indent=2))
 
 
 def _inputs(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import click
 from catalog import InvalidInput, UnknownModel
 from runtime.errors import RuntimeFault
 from worker import AiError
+from worker.errors import NotEmulated
 from wrangler_compat.project import ProjectError
 
 
@@ -64,7 +65,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except UnknownModel as error:
             hint = f"; did you mean {' or '.join(error.suggestions)}?" if error.suggestions else ""
             raise click.ClickException(f"{AiError.of(error)}{hint}") from error
-        except InvalidInput as error:
+        except (InvalidInput, NotEmulated) as error:
             raise click.ClickException(str(AiError.of(error))) from error
         except ProjectError as error:
             raise _Mistakes(str(error)) from error

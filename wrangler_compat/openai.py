@@ -17,13 +17,15 @@ from runtime.tasks import TASKS
 from worker.bindings import AI
 from worker.doors import Question, answer_question
 from worker.errors import AiError
+from worker.forms.chat import ChatForm
+from worker.forms.chosen import wants_usage
+from worker.forms.completion import CompletionForm
+from worker.forms.openai import openai_error
+from worker.forms.responses import ResponsesForm
 from worker.requests import read_json, until_client_leaves
 from wrangler_compat import openai_inputs
-from wrangler_compat.openai_answers import openai_refusal
-from wrangler_compat.openai_chat import ChatForm
-from wrangler_compat.openai_completions import CompletionForm
 from wrangler_compat.openai_embeddings import embeddings_list
-from wrangler_compat.openai_responses import ResponsesForm
+from wrangler_compat.rest import failure_envelope
 
 _PREFIX = "/client/v4/accounts/{account}/ai/v1"
 _CREATED = 1_700_000_000  # a card's own date is text of many forms, and clients want a number
@@ -54,12 +56,12 @@ def _running(read: _Read) -> Callable[[Request], Awaitable[Response]]:
 
 def _chat(body: dict[str, Any]) -> Question:
     asked, extras = openai_inputs.of_chat(body)
-    return Question(asked, ChatForm(asked[0], usage=openai_inputs.wants_usage(body)), extras)
+    return Question(asked, ChatForm(asked[0], usage=wants_usage(body)), extras)
 
 
 def _completion(body: dict[str, Any]) -> Question:
     asked, extras = openai_inputs.of_completion(body)
-    return Question(asked, CompletionForm(asked[0], usage=openai_inputs.wants_usage(body)), extras)
+    return Question(asked, CompletionForm(asked[0], usage=wants_usage(body)), extras)
 
 
 def _response(body: dict[str, Any]) -> Question:
@@ -92,6 +94,14 @@ async def _model(request: Request) -> Response:
     except LookupError as fault:
         return openai_refusal(AiError.of(fault))
     return JSONResponse(_described(card.name, card.author))
+
+
+def openai_refusal(error: AiError) -> JSONResponse:
+    """Cloudflare's envelope, and in it what OpenAI's SDKs look for."""
+    answer = failure_envelope(error)
+    return JSONResponse(
+        {**answer, **openai_error(error)}, status_code=error.status, headers={"cf-ai-req-id": error.request_id}
+    )
 
 
 def _described(name: str, author: str) -> dict[str, Any]:

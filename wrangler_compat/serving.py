@@ -20,7 +20,7 @@ import click
 import httpx
 from starlette.applications import Starlette
 
-from catalog import Catalog, ModelCard, Query
+from catalog import Catalog, ModelCard, Property
 from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, Exporter, Manifest, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import Device, resolve_device
@@ -124,9 +124,9 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     app = create_app(ai, hosts=hosts, token=options.token)
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
-            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool), tls)
+            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, store), tls)
             return 0
-        return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool))
+        return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, store))
 
 
 async def _serve_beside(
@@ -273,16 +273,6 @@ def _entry(manifest: Manifest, size: int) -> dict[str, Any]:
     return {"model": manifest.answers or "(stand-in)", "weights": manifest.weights, **stated, "bytes": size}
 
 
-def show_models(query: Query, *, as_json: bool) -> None:
-    """A table (or JSON) of the models that ``query`` finds."""
-    found = Catalog.load().search(query).cards
-    if as_json:
-        click.echo(json.dumps([card.model_dump(mode="json") for card in found], indent=2))
-        return
-    rows = [(card.name, card.task.name, "yes" if card.task.name in TASKS else "no", card.description) for card in found]
-    table("", ("model", "task", "runs here", "description"), rows)
-
-
 def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
     """A model's facts and the weights that answer for it."""
     facts: dict[str, Any] = {
@@ -291,7 +281,8 @@ def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
         "task": card.task.name,
         "description": card.description,
         "beta": card.beta,
-        "properties": {entry.property_id: card.text_of(entry.property_id) for entry in card.properties},
+        "runnable": card.task.name in TASKS,
+        "properties": {entry.property_id: _told(entry) for entry in card.properties},
         "weights here": _weights_here(card, store),
         "needs here": needs.needs_here(card, store),
         "needs on GPUs": needs.needs_on_gpus(card, store),
@@ -305,6 +296,12 @@ def show_model(card: ModelCard, store: ArtifactStore, *, as_json: bool) -> None:
     facts |= {f"in {found['precision']} on {found['device']}": needs.gpu_sentence(found) for found in on_gpus}
     rows = [(name, str(value)) for name, value in {**facts, **properties}.items()]
     table("", ("", ""), rows)
+
+
+def _told(entry: Property) -> str:
+    if isinstance(entry.value, str):
+        return entry.value
+    return "; ".join(f"{price.price:g} {price.currency} {price.unit}" for price in entry.value)
 
 
 def ask_running(what: str) -> tuple[Running, dict[str, Any]]:
@@ -346,12 +343,19 @@ def show_ps(*, as_json: bool) -> None:
     table(f"roost {running.pid} at {running.url}", names, rows)
 
 
-def _say_ready(url: str, catalog: Catalog, pool: Pool) -> None:
+def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> None:
     """The start-up table: which weights answer for which model, on which device, and where the doors are."""
-    rows = [(card.name, *_answers(card, pool)) for card in catalog if card.task.name in TASKS]
+    runnable = [card for card in catalog if card.task.name in TASKS]
+    own = {made.manifest.answers for made in store.all()}
+    rows = [(card.name, *_answers(card, pool)) for card in runnable if card.name in own]
+    others = [card for card in runnable if card.name not in own]
+    if others:
+        name = others[0].name if len(runnable) == 1 else f"({len(others)} models: roost models list)"
+        rows.append((name, *_answers(others[0], pool)))
     table("", ("model", "answered by", "device"), rows)
     click.echo(f"\nREST     {url}/client/v4/accounts/local/ai/run/MODEL")
     click.echo(f"binding  {url}/run?version=3")
+    click.echo(f"pages    {url}/cdn-cgi/local/models")
     click.echo(f"Ready on {url}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,7 @@ from rich.text import Text
 from runtime.pull import Progress as Report
 
 _SHORTENED = "description"  # the column that gives way to the others
-_GAP, _LEAST = 2, 12  # characters
+_GAP, _LEAST, _WIDE = 2, 12, 130  # characters
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -26,6 +27,20 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in _shortened(columns, list(rows), console.width):
         shown.add_row(*row)
     console.print(shown)
+
+
+def is_narrow() -> bool:
+    """Whether a table of names and descriptions would not fit."""
+    return Console().width < _WIDE
+
+
+def entries(listed: Iterable[tuple[str, str, str]]) -> None:
+    """Print things one below the other: the name, and indented what there is to say, wrapped to the terminal."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    for name, *rest in listed:
+        console.print(name, style="bold", overflow="ignore", no_wrap=True, crop=False)  # names get copied and pasted
+        for text in rest:
+            console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _shortened(columns: Sequence[str], rows: list[Sequence[str]], width: int) -> list[list[str]]:

@@ -26,10 +26,10 @@ CARRIED = "roost.path"
 PROXY_PATH = "/client/v4/accounts/{account}/ai/run/proxy"
 
 
-def transports(wire: list[BaseRoute]) -> list[BaseRoute]:
-    """The routes at which requests for ``wire`` arrive packed."""
+def transports(wire: list[BaseRoute], home: ASGIApp) -> list[BaseRoute]:
+    """The routes at which requests for ``wire`` arrive packed; ``home`` answers a browser that comes to ``/``."""
     door = Router(wire)
-    miniflare = _Unpacked(door, "mf-url")
+    miniflare = _Unpacked(door, "mf-url", home)
     return [
         Route("/", miniflare),
         WebSocketRoute("/", miniflare),
@@ -40,15 +40,18 @@ def transports(wire: list[BaseRoute]) -> list[BaseRoute]:
 class _Unpacked:
     """ASGI: the request whose URL stands in the header ``named``, as ``door`` knows it."""
 
-    def __init__(self, door: ASGIApp, named: str) -> None:
+    def __init__(self, door: ASGIApp, named: str, home: ASGIApp | None = None) -> None:
         self._door = door
         self._named = named
+        self._home = home
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         target = urlsplit(headers.get(self._named, ""))
         if scope["type"] == "websocket" and not target.netloc:
             return await refuse_calls(scope, receive, send)
+        if self._home is not None and self._named not in headers and scope["method"] in ("GET", "HEAD"):
+            return await self._home(scope, receive, send)
         if not target.netloc:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         if target.hostname != WIRE_HOST:

@@ -25,13 +25,20 @@ def read_inputs(inputs: Mapping[str, Any]) -> GenerationInputs:
         max_tokens=int(limit),
         sampling=_sampling(inputs),
         prompt=inputs.get("prompt"),
-        messages=tuple(inputs.get("messages", ())),
+        messages=_messages(inputs.get("messages") or ()),
         raw=inputs.get("raw") in (True, "true"),
         stop=_stops(inputs.get("stop")),
         schema=wanted_schema(inputs),
         tools=tools,
         must_call=must_call,
     )
+
+
+def _messages(given: Any) -> tuple[dict[str, object], ...]:
+    """Some cards' schemas say nothing of what a message is."""
+    if not isinstance(given, list | tuple):
+        raise BadParameter("/messages", "'/messages' must be a list")
+    return tuple(dict(_mapping(message, f"/messages/{place}")) for place, message in enumerate(given))
 
 
 def wanted_schema(inputs: Mapping[str, Any]) -> Mapping[str, Any] | None:

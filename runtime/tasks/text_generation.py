@@ -112,7 +112,7 @@ class TextGeneration:
     def _encode(self, inputs: GenerationInputs) -> list[int]:
         messages = inputs.messages or ({"role": "user", "content": inputs.prompt or ""},)
         if inputs.raw:
-            tokens = self._tokenizer.encode_raw("".join(str(message["content"]) for message in messages))
+            tokens = self._tokenizer.encode_raw("".join(str(message.get("content") or "") for message in messages))
         else:
             tokens = self._encode_chat(with_parsed_calls(messages), inputs.tools)
         if not tokens:

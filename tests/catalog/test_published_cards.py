@@ -8,6 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from catalog import InvalidInput, ModelCard, load_card
+from catalog.schema import practical
 
 KNOWN_ODD = {
     "flux-2-dev.json": "the input schema doesn't compile",
@@ -55,7 +56,7 @@ def test_a_published_cards_verdict_is_its_schemas(cards: dict[Path, ModelCard]) 
     for path, card in cards.items():
         if card.anomalies:
             continue
-        reference = Draft202012Validator(card.input_schema)
+        reference = Draft202012Validator(practical(card.input_schema or {}))
         for inputs in ASKED:
             assert accepted(card, inputs) == reference.is_valid(inputs), (path.name, inputs)
 

@@ -1,5 +1,7 @@
 """Sampling laws: greedy limits, kept candidates, penalties, and streams that depend on (seed, position) alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,6 +93,15 @@ def test_repetition_penalty_pushes_negative_scores_down() -> None:
 
 def test_repetition_penalty_of_zero_means_none() -> None:
     assert draw(SamplingParams(temperature=0, repetition_penalty=0), 3) == [int(LOGITS.argmax())] * 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("penalty", [5e-324, 1e-200, 1e-30, 1e30, 1e300, -1e300])
+@pytest.mark.parametrize("name", ["repetition_penalty", "frequency_penalty", "presence_penalty"])
+def test_no_penalty_is_too_strong_to_draw(name: str, penalty: float) -> None:
+    given: dict[str, Any] = {name: abs(penalty) if name == "repetition_penalty" else penalty}  # a card's is from 0 on
+    params = SamplingParams(temperature=1, seed=1, **given)
+    assert all(0 <= token < len(LOGITS) for token in draw(params, 20, prompt=[0, 1, 2]))
 
 
 def test_frequency_penalty_grows_with_every_use() -> None:

@@ -100,18 +100,21 @@ def test_ps_without_a_roost_says_what_to_type(tmp_path: Path, monkeypatch: pytes
 
 
 def test_models_are_listed_as_json() -> None:
-    (model,) = json.loads(said("models", "list", "--json"))
-    assert (model["name"], model["task"]["name"]) == (MODEL, "Text Generation")
+    listed = json.loads(said("models", "list", "--json"))
+    assert [model["name"] for model in listed] == sorted(Catalog.load().cards)
+    (model,) = (model for model in listed if model["name"] == MODEL)
+    assert (model["task"]["name"], model["runnable"], model["deprecated"]) == ("Text Generation", True, False)
+    assert {model["runnable"] for model in listed if model["task"]["name"] == "Text-to-Image"} == {False}
 
 
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        (["list", "--search", "STAR"], 1),
-        (["list", "--task", "Translation"], 0),
+        (["list", "--search", "STARLING"], 1),
+        (["list", "--task", "Translation"], 2),
         (["list", "--author", "nexusflow", "--source", "2"], 1),
-        (["list", "--source", "1"], 0),
-        (["list", "--hide-experimental"], 0),
+        (["list", "--author", "nexusflow", "--source", "1"], 0),
+        (["list", "--author", "nexusflow", "--hide-experimental"], 0),
         (["search", "starling"], 1),
         (["search", "no such words"], 0),
     ],
@@ -120,10 +123,45 @@ def test_a_filter_narrows_the_list(arguments: list[str], found: int) -> None:
     assert len(json.loads(said("models", *arguments, "--json"))) == found
 
 
-def test_a_models_name_is_never_broken_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    assert MODEL in said("models", "list")
+@pytest.mark.parametrize("columns", [60, 80, 140, 200])
+def test_a_list_fits_the_terminal_and_breaks_no_name_in_two(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = said("models", "list").splitlines()
+    assert max(map(len, lines)) <= columns
+    names = {line.split()[0] for line in lines if line.startswith("@")}
+    assert names == Catalog.load().cards.keys()
     assert MODEL in said("models", "show", MODEL)
+
+
+def test_a_model_that_cannot_run_here_says_so_at_once() -> None:
+    result = roost("run", "@cf/baai/bge-m3", "hello")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: 5902: AiError: roost: @cf/baai/bge-m3 performs Text Embeddings, which roost can't run yet\n"
+    )
+
+
+def test_the_doctor_finds_nothing_wrong_in_what_is_shipped() -> None:
+    findings = json.loads(said("models", "doctor", "--json"))
+    assert {finding["model"] for finding in findings} == Catalog.load().cards.keys()
+    assert [finding for finding in findings if finding["problems"] or finding["makes_way_for"]] == []
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_the_doctor_names_what_is_wrong_with_cards(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    (tmp_path / "broken.md").write_text("no card")
+    card = Catalog.load()[MODEL].model_dump(mode="json")
+    (tmp_path / "seed.json").write_text(json.dumps({**card, "schema": {"input": {"required": 1}}}))
+    result = roost("models", "doctor", "--cards", str(tmp_path))
+    assert result.exit_code == 1
+    assert max(map(len, result.stdout.splitlines())) <= columns
+    told = " ".join(result.stdout.split())
+    assert "2 cards of 1 models" in told
+    for part in ("broken.md", "no front matter", "seed.json", "no output schema", "duplicate", "roost ships wins"):
+        assert part in told
 
 
 def test_a_model_is_shown_with_what_its_card_says() -> None:

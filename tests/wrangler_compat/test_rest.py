@@ -168,7 +168,7 @@ def test_an_unknown_route_of_the_api_names_itself(http: httpx.Client, path: str)
     check_edge_refusal(http.get(path), 7003, 404)
 
 
-@pytest.mark.parametrize("path", ["/", "/favicon.ico", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", ["/favicon.ico", "/v1/chat/completions"])
 def test_an_unknown_route_elsewhere_is_no_route(http: httpx.Client, path: str) -> None:
     check_edge_refusal(http.get(path), 7000, 404)
 

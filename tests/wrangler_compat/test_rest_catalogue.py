@@ -1,5 +1,6 @@
 """The REST door's catalogue: searched, paged, and each model's schema given back."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -7,8 +8,32 @@ import pytest
 
 from catalog import Catalog, Query
 from tests.worker.asking import MODEL
+from tests.worker.live import live
+from worker import AI
+from wrangler_compat.app import create_app
 
 CARD = Catalog.load()[MODEL]
+ROW = {"id", "source", "name", "description", "task", "tags", "properties"}
+
+
+@pytest.fixture(scope="module")
+def rest() -> Iterator[httpx.Client]:
+    """A client of a roost with one card."""
+    yield from asking(Catalog({MODEL: CARD}))
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[httpx.Client]:
+    """A client of a roost with the shipped catalogue."""
+    yield from asking(Catalog.load())
+
+
+def asking(catalog: Catalog) -> Iterator[httpx.Client]:
+    with (
+        live(create_app(AI(catalog=catalog))) as url,
+        httpx.Client(base_url=f"{url}/client/v4/accounts/any/ai", timeout=60) as client,
+    ):
+        yield client
 
 
 def search(rest: httpx.Client, **params: Any) -> dict[str, Any]:
@@ -103,3 +128,31 @@ def test_a_deprecated_model_is_listed_if_it_is_asked_for() -> None:
     catalog = Catalog({MODEL: CARD.model_copy(update={"deprecated": True})})
     assert catalog.search(Query()).total == 0
     assert catalog.search(Query(include_deprecated=True)).total == 1
+
+
+def test_every_shipped_model_is_a_row_of_one_of_the_pages(whole: httpx.Client) -> None:
+    rows = [row for page in (1, 2, 3) for row in search(whole, page=page)["result"]]
+    assert [row["name"] for row in rows] == sorted(Catalog.load().cards)
+    for row in rows:
+        assert row.keys() - {"created_at"} == ROW
+        assert row["task"].keys() == {"id", "name", "description"}
+        assert all(entry.keys() == {"property_id", "value"} for entry in row["properties"])
+
+
+@pytest.mark.parametrize(
+    ("params", "names"),
+    [
+        ({"search": "llama-3.3"}, ["@cf/meta/llama-3.3-70b-instruct-fp8-fast"]),
+        ({"task": "Summarization"}, ["@cf/facebook/bart-large-cnn"]),
+        ({"author": "unum"}, ["@cf/unum/uform-gen2-qwen-500m"]),
+        ({"author": "unum", "hide_experimental": "true"}, []),
+    ],
+)
+def test_the_shipped_catalogue_is_searched(whole: httpx.Client, params: dict[str, str], names: list[str]) -> None:
+    assert [row["name"] for row in search(whole, **params)["result"]] == names
+
+
+def test_the_shipped_tasks_and_authors_are_listed(whole: httpx.Client) -> None:
+    tasks = whole.get("/tasks/search").json()["result"]
+    assert [task["name"] for task in tasks] == sorted({card.task.name for card in Catalog.load()})
+    assert {"name": "meta"} in whole.get("/authors/search").json()["result"]

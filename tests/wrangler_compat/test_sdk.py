@@ -35,14 +35,16 @@ def test_the_sdk_runs_a_chat(client: Cloudflare) -> None:
 
 
 def test_the_sdks_pagination_ends(client: Cloudflare) -> None:
-    listed: list[Any] = list(client.ai.models.list(account_id=ACCOUNT, per_page=1))
-    assert [model["name"] for model in listed] == [MODEL]
+    listed: list[Any] = list(client.ai.models.list(account_id=ACCOUNT, per_page=20))
+    assert [model["name"] for model in listed] == sorted(Catalog.load().cards)
 
 
 def test_the_sdk_filters_models(client: Cloudflare) -> None:
-    found: list[Any] = list(client.ai.models.list(account_id=ACCOUNT, source=2, task="Text Generation", search="star"))
+    found: list[Any] = list(
+        client.ai.models.list(account_id=ACCOUNT, source=2, task="Text Generation", search="starling")
+    )
     assert [model["name"] for model in found] == [MODEL]
-    assert list(client.ai.models.list(account_id=ACCOUNT, hide_experimental=True)) == []
+    assert list(client.ai.models.list(account_id=ACCOUNT, author="nexusflow", hide_experimental=True)) == []
 
 
 def test_the_sdk_reads_a_schema(client: Cloudflare) -> None:

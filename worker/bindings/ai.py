@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catalog import Catalog, ModelCard, Page
+from catalog.shape import shape_of
 from runtime.artifacts import ArtifactStore
 from runtime.config import EngineConfig, TokenLimits
 from runtime.pool import LoadedModel, Pool
@@ -23,9 +24,10 @@ from runtime.tasks.text_generation import Event
 from worker.answer import AIStream, Answer
 from worker.call import Call, Interposer, through
 from worker.errors import AiError, NotEmulated, new_request_id
-from worker.features import plain_messages, with_features
+from worker.features import emulated, plain_messages, with_features
 from worker.ledger import Ledger
 from worker.lora import adapter_of, chosen_finetune, wanted_lora
+from worker.recent import Recent
 from worker.remote import RemoteAI
 from worker.search import read_query
 
@@ -68,6 +70,7 @@ class AI:
         self._json_everywhere = json_everywhere
         self._answer = through(tuple(interposers), self._generate_here)
         self.ledger = Ledger()
+        self.recent = Recent()
 
     async def run(
         self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
@@ -94,30 +97,38 @@ class AI:
         """
         self.last_request_id = request_id = new_request_id()
         model = str(model)
+        call = Call(model, inputs, extras or {}, request_id)
+        entry = self.recent.begin(model, request_id, streaming=call.streaming)
         try:
             if self._remote is not None:
                 answer = await self._remote.generate(model, inputs, options)
                 self.last_request_id = answer.request_id
-                return answer
-            return await self._answer(Call(model, inputs, extras or {}, request_id))
+                return answer.watched_by(entry)
+            answer = (await self._answer(call)).watched_by(entry)
+            card = self.catalog.cards.get(model)
+            return answer if card is None else answer.shaped(shape_of(card, inputs), model, inputs)
         except Exception as fault:
             error = AiError.of(fault, request_id)
+            entry.fail(error.code)
             self.last_request_id = error.request_id
             if not error.foreseen:
                 _log.exception("request %s failed", request_id)
             raise error from fault
+        finally:
+            if entry.first is None:  # cancelled before there was anything to hand out
+                entry.leave()
 
     async def _generate_here(self, call: Call) -> Answer:
         card = self.catalog[call.model]
         inputs = plain_messages(call.inputs)
         checked = card.validate_inputs(inputs)
-        _refuse_what_cannot_run(card)
+        refuse_what_cannot_run(card)
         wanted = with_features(card, inputs, checked, call.extras, json_everywhere=self._json_everywhere)
-        request, lora = read_inputs(wanted), wanted_lora(card, inputs)
+        request, lora = read_inputs(emulated(card, wanted, call.inputs)), wanted_lora(card, inputs)
         finetune = None if lora is None else await asyncio.to_thread(chosen_finetune, card, lora, self.finetunes)
         loaded = await self.pool.get(call.model)
         adapter = None if finetune is None else await adapter_of(card, finetune, self.finetunes, loaded)
-        limits = TokenLimits(card.limits.max_input_length, card.limits.max_total_tokens)
+        limits = TokenLimits(card.limits.max_input_length, card.limits.total)
         events = await _started(loaded.task.generate(request, limits, adapter))
         return Answer(
             events,
@@ -182,7 +193,8 @@ def describe(card: ModelCard) -> dict[str, Any]:
     return {**shown, "properties": [entry.model_dump(mode="json") for entry in card.properties]}
 
 
-def _refuse_what_cannot_run(card: ModelCard) -> None:
+def refuse_what_cannot_run(card: ModelCard) -> None:
+    """Raise :class:`NotEmulated` for a model whose task roost can't run."""
     if card.task.name not in TASKS:
         raise NotEmulated(f"{card.name} performs {card.task.name}, which roost can't run yet")
 

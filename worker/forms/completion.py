@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.answer_text import TokenLogprob
 from runtime.tasks.text_generation import Finished, TextDelta
-from worker.answer import Answer
+from worker.forms.openai import Heard, head, heard, told_error
 from worker.streams import DONE, framed
-from wrangler_compat.openai_answers import Heard, head, heard, told_error
+
+if TYPE_CHECKING:
+    from worker.answer import Answer
 
 
 class CompletionForm:

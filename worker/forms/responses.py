@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.config import Usage
 from runtime.tasks.text_generation import Finished, TextDelta
 from runtime.tool_calls import ToolCall
-from worker.answer import Answer
+from worker.forms.openai import Heard, heard, told_error
 from worker.streams import framed
-from wrangler_compat.openai_answers import Heard, heard, told_error
+
+if TYPE_CHECKING:
+    from worker.answer import Answer
 
 Body = dict[str, Any]
 _ECHOED = ("instructions", "max_output_tokens", "metadata", "temperature", "tool_choice", "tools", "top_p", "user")
@@ -37,12 +39,15 @@ _IDLE: Body = {
 
 
 class ResponsesForm:
-    """The form of ``responses``; ``asked`` is the request's body, parts of which are said back."""
+    """The form of ``responses``; ``asked`` is the request's body, parts of which are said back.
 
-    def __init__(self, asked: Mapping[str, Any]) -> None:
+    ``nulls``: whether what there isn't is said, as OpenAI does; cards' schemas have no place for it.
+    """
+
+    def __init__(self, asked: Mapping[str, Any], *, nulls: bool = True) -> None:
         echoed = {name: asked[name] for name in _ECHOED if asked.get(name) is not None}
         self._base = {
-            **_IDLE,
+            **{name: value for name, value in _IDLE.items() if nulls or value is not None},
             **echoed,
             "id": f"resp_{uuid.uuid4().hex}",
             "object": "response",
@@ -90,10 +95,11 @@ class ResponsesForm:
 
     def _ended(self, said: Heard, output: list[Body]) -> Body:
         cut = said.reason == "length"
+        details = {"incomplete_details": {"reason": "max_output_tokens"}} if cut else {}
         return {
             **self._base,
             "status": "incomplete" if cut else "completed",
-            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+            **details,
             "output": output,
             "usage": _usage(said.usage),
         }

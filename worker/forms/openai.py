@@ -7,14 +7,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.responses import JSONResponse
-
 from runtime.answer_text import TokenLogprob
 from runtime.config import Usage
 from runtime.tasks.text_generation import Event, Finished, TextDelta
 from runtime.tool_calls import ToolCall
 from worker.errors import AiError
-from wrangler_compat.rest import failure_envelope
 
 
 @dataclass(slots=True)
@@ -58,19 +55,12 @@ def described_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def openai_refusal(error: AiError) -> JSONResponse:
-    """Cloudflare's envelope, and in it what OpenAI's SDKs look for: the newest show ``error.message`` alone."""
-    answer = failure_envelope(error)
-    return JSONResponse(
-        {**answer, **_told(error)}, status_code=error.status, headers={"cf-ai-req-id": error.request_id}
-    )
-
-
 def told_error(error: AiError) -> dict[str, Any]:
     """The frame in which a stream breaks off."""
-    return {**error.to_dict(), **_told(error)}
+    return {**error.to_dict(), **openai_error(error)}
 
 
-def _told(error: AiError) -> dict[str, Any]:
+def openai_error(error: AiError) -> dict[str, Any]:
+    """What OpenAI's SDKs look for in a refusal: the newest show ``error.message`` alone."""
     message = f"{error.code}: {error.message}"
     return {"error": {"message": message, "type": error.name, "code": str(error.code), "param": None}}

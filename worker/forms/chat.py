@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.answer_text import TokenLogprob
 from runtime.tasks.text_generation import Finished, TextDelta
 from runtime.tool_calls import ToolCall
-from worker.answer import Answer
+from worker.forms.openai import Heard, described_call, head, heard, told_error
 from worker.streams import DONE, framed
-from wrangler_compat.openai_answers import Heard, described_call, head, heard, told_error
+
+if TYPE_CHECKING:
+    from worker.answer import Answer
 
 
 class ChatForm:
@@ -23,7 +25,8 @@ class ChatForm:
     async def whole(self, answer: Answer) -> dict[str, Any]:
         """A ``chat.completion`` of one choice."""
         said = await heard(aiter(answer))
-        message: dict[str, Any] = {"role": "assistant", "content": said.text or (None if said.calls else "")}
+        content = said.text or (None if said.calls else "")
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
         if said.calls:
             message["tool_calls"] = [described_call(call) for call in said.calls]
         choice = {
