@@ -11,6 +11,7 @@ from runtime.pool import ServedBy
 from runtime.tasks.text_generation import Event, Finished, TextDelta
 from runtime.tool_calls import ToolCall
 from worker.errors import AiError
+from worker.recent import Entry
 from worker.streams import native_call, sse_frames
 
 Meter: TypeAlias = Callable[[Usage], float | None]
@@ -34,6 +35,7 @@ class Answer:
     ) -> None:
         self._events = self._told(events, request_id)
         self._meter = meter
+        self._entry: Entry | None = None
         self.usage: Usage | None = None  # known once the answer has ended
         self.neurons: float | None = None  # known then too, where there is a price
         self.streaming = streaming
@@ -46,6 +48,14 @@ class Answer:
     async def aclose(self) -> None:
         """Stop computing. Idempotent."""
         await self._events.aclose()
+        if self._entry is not None:  # events that nobody began to read don't hear that they are closed
+            self._entry.leave()
+
+    def watched_by(self, entry: Entry) -> Answer:
+        """This answer, of which ``entry`` hears how it goes on."""
+        self._entry = entry
+        entry.start(self.served_by)
+        return self
 
     async def result(self) -> dict[str, Any]:
         """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation.
@@ -85,10 +95,17 @@ class Answer:
                 if isinstance(event, Finished):
                     self.usage = event.usage
                     self.neurons = self._meter(event.usage) if self._meter else None
+                    if self._entry is not None:
+                        self._entry.finish(event.usage)
                 yield event
         except Exception as fault:
-            raise AiError.of(fault, request_id) from fault
+            error = AiError.of(fault, request_id)
+            if self._entry is not None:
+                self._entry.fail(error.code)
+            raise error from fault
         finally:
+            if self._entry is not None:
+                self._entry.leave()
             await events.aclose()
 
     @property

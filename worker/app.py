@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS, Guard
+from worker.inspection import loaded_rows
 
 _log = logging.getLogger("roost.requests")
 _CLIENT_LEFT = 499  # nginx's word for it; nobody receives it
@@ -48,6 +49,7 @@ def create_host(
     )
     app.router.redirect_slashes = False
     app.state.ai = ai
+    app.state.token = token
     return app
 
 
@@ -67,38 +69,7 @@ async def _health(request: Request) -> Response:
 
 async def _ps(request: Request) -> Response:
     """What is in memory: a row per loaded artifact."""
-    ai: AI = request.app.state.ai
-    rows = []
-    for model in ai.loaded():
-        stats, manifest = model.stats(), model.artifact.manifest
-        rows.append(
-            {
-                "names": sorted(model.names),
-                "weights": manifest.weights,
-                "precision": manifest.precision,
-                "kv": manifest.kv,
-                "stand_in": manifest.stand_in,
-                "device": str(model.device),
-                "chip": model.device.chip,
-                "same_words": model.same_words,
-                "running": stats.running,
-                "waiting": stats.waiting,
-                "cached_tokens": stats.cached_tokens,
-                "generated_tokens": stats.generated_tokens,
-                "kept_tokens": stats.kept_tokens,
-                "preemptions": stats.preemptions,
-                "drafted_tokens": stats.drafted,
-                "accepted_tokens": stats.accepted,
-                "adapters": [
-                    {"name": adapter.name, "rank": adapter.rank, "megabytes": round(adapter.size / 1e6, 1)}
-                    for adapter in model.adapters.loaded()
-                ],
-                "megabytes": round(model.artifact.size / 1e6),
-                "idle_seconds": 0.0 if stats.running or stats.waiting else round(model.idle_seconds, 1),
-                "loaded_seconds": round(time.time() - model.loaded_at, 1),
-            }
-        )
-    return JSONResponse({"loaded": rows})
+    return JSONResponse({"loaded": loaded_rows(request.app.state.ai)})
 
 
 async def _usage(request: Request) -> Response:

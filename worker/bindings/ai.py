@@ -26,6 +26,7 @@ from worker.errors import AiError, NotEmulated, new_request_id
 from worker.features import plain_messages, with_features
 from worker.ledger import Ledger
 from worker.lora import adapter_of, chosen_finetune, wanted_lora
+from worker.recent import Recent
 from worker.remote import RemoteAI
 from worker.search import read_query
 
@@ -68,6 +69,7 @@ class AI:
         self._json_everywhere = json_everywhere
         self._answer = through(tuple(interposers), self._generate_here)
         self.ledger = Ledger()
+        self.recent = Recent()
 
     async def run(
         self, model: str, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None
@@ -94,18 +96,25 @@ class AI:
         """
         self.last_request_id = request_id = new_request_id()
         model = str(model)
+        call = Call(model, inputs, extras or {}, request_id)
+        entry = self.recent.begin(model, request_id, streaming=call.streaming)
         try:
             if self._remote is not None:
                 answer = await self._remote.generate(model, inputs, options)
                 self.last_request_id = answer.request_id
-                return answer
-            return await self._answer(Call(model, inputs, extras or {}, request_id))
+            else:
+                answer = await self._answer(call)
+            return answer.watched_by(entry)
         except Exception as fault:
             error = AiError.of(fault, request_id)
+            entry.fail(error.code)
             self.last_request_id = error.request_id
             if not error.foreseen:
                 _log.exception("request %s failed", request_id)
             raise error from fault
+        finally:
+            if entry.first is None:  # cancelled before there was anything to hand out
+                entry.leave()
 
     async def _generate_here(self, call: Call) -> Answer:
         card = self.catalog[call.model]
