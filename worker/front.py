@@ -18,6 +18,7 @@ from worker.bindings.binding import Incoming, Outgoing, raw
 from worker.isolate_process import WorkerFault
 from worker.isolates import PythonWorker
 from worker.location import CF
+from worker.request_log import line_of
 
 _log = logging.getLogger("roost.worker")
 _SCHEDULED = ("/cdn-cgi/handler/scheduled", "/cdn-cgi/mf/scheduled")
@@ -89,8 +90,8 @@ class Front:
             _log.error("%s", fault.told.get("traceback") or fault)
             raise
         finally:
-            took = (time.perf_counter() - started) * 1000
-            _log.info("%s %s %d (%.0fms)", request.scope["method"], request.scope["path"], status, took)
+            took = time.perf_counter() - started
+            _log.info("%s", line_of(request.scope["method"], request.scope["path"], status, took))
 
     async def scheduled(self, cron: str, at: float) -> None:
         """Run the Worker's scheduled handler; raises :class:`WorkerFault`."""

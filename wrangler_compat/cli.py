@@ -14,7 +14,7 @@ from catalog import Catalog, Query
 from runtime.artifacts import ArtifactStore
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
-from wrangler_compat import dev_commands, finetune_commands, serving, usage_commands
+from wrangler_compat import dev_commands, finetune_commands, ps_commands, serving, usage_commands
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -137,6 +137,14 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
 )
 @click.option("--fault", multiple=True, help="Errors on purpose: CODE:0.1, slow:2s, cut:0.05. May be repeated.")
 @click.option("--fault-seed", default=0, show_default=True, help="The same seed, the same faults.")
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="How requests are logged.",
+)
+@click.option("--log-prompts", is_flag=True, help="Log what is asked, too; without it no prompt is in any log.")
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:
@@ -191,6 +199,7 @@ def pull(**options: Any) -> None:
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)
+main.add_command(ps_commands.ps)
 main.add_command(usage_commands.usage)
 
 
@@ -209,14 +218,6 @@ def rm(model: str | None, stand_in: bool) -> None:
 def cache(as_json: bool) -> None:
     """Show the weights on disk and what they take."""
     serving.show_cache(as_json=as_json)
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@one_line_errors
-def ps(as_json: bool) -> None:
-    """Show the running roost and the models it has in memory."""
-    serving.show_ps(as_json=as_json)
 
 
 @main.group()
