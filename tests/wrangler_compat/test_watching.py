@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,12 @@ SECRET = "The password is swordfish"
 
 
 def logged(records: list[logging.LogRecord], path: str) -> logging.LogRecord:
-    (record,) = [one for one in records if one.name == "roost.requests" and f" {path} " in one.getMessage()]
-    return record
+    """The line of the request to ``path``, which may come after its answer; the test's own timeout is the limit."""
+    while True:
+        for record in [*records]:
+            if record.name == "roost.requests" and f" {path} " in record.getMessage():
+                return record
+        time.sleep(0.01)
 
 
 def test_a_request_is_one_line_with_its_model_tokens_and_times(fresh: str, caplog: pytest.LogCaptureFixture) -> None:
