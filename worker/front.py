@@ -20,6 +20,7 @@ from worker.bindings.service import Target
 from worker.isolate_process import WorkerFault
 from worker.isolates import PythonWorker
 from worker.location import CF
+from worker.request_log import line_of
 from worker.socket_front import SocketFront
 from worker.sockets import IsolateSocket
 
@@ -106,8 +107,8 @@ class Front:
             _log.error("%s", fault.told.get("traceback") or fault)
             raise
         finally:
-            took = (time.perf_counter() - started) * 1000
-            _log.info("%s %s %d (%.0fms)", request.scope["method"], request.scope["path"], status, took)
+            took = time.perf_counter() - started
+            _log.info("%s", line_of(request.scope["method"], request.scope["path"], status, took))
 
     async def scheduled(self, cron: str, at: float) -> None:
         """Run the Worker's scheduled handler; raises :class:`WorkerFault`."""

@@ -13,6 +13,7 @@ from worker.app import create_host
 from worker.bindings import AI
 from worker.errors import AiError, NoApiRoute, NoRoute, WrongMethod
 from worker.guard import LOCAL_HOSTS
+from worker.tracing import Tracing
 from wrangler_compat.accounts import accounts_door
 from wrangler_compat.finetunes import finetunes_door
 from wrangler_compat.gateway import Gateway
@@ -27,7 +28,13 @@ from wrangler_compat.wire import wire_door
 _API = "/client/v4/"
 
 
-def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str | None = None) -> Starlette:
+def create_app(
+    ai: AI,
+    *,
+    hosts: frozenset[str] | None = LOCAL_HOSTS,
+    token: str | None = None,
+    tracing: Tracing | None = None,
+) -> Starlette:
     """The application behind ``roost serve``: every door, over ``ai``."""
     gateway = Gateway()
     wire = [*wire_door(), *gateway.wire_routes()]
@@ -48,6 +55,7 @@ def create_app(ai: AI, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str
         hosts=hosts,
         token=token,
         exception_handlers={HTTPException: _no_route},
+        tracing=tracing,
     )
 
 

@@ -14,7 +14,15 @@ from worker import AI, TextDelta
 from worker.answer import Answer
 from worker.bindings.ai import refuse_what_cannot_run
 from worker.forms.native import NativeForm
-from wrangler_compat import d1_commands, dev_commands, finetune_commands, model_commands, serving, usage_commands
+from wrangler_compat import (
+    d1_commands,
+    dev_commands,
+    finetune_commands,
+    model_commands,
+    ps_commands,
+    serving,
+    usage_commands,
+)
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -148,6 +156,14 @@ async def _text_of(answer: Answer) -> str:
 )
 @click.option("--fault", multiple=True, help="Errors on purpose: CODE:0.1, slow:2s, cut:0.05. May be repeated.")
 @click.option("--fault-seed", default=0, show_default=True, help="The same seed, the same faults.")
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="How requests are logged.",
+)
+@click.option("--log-prompts", is_flag=True, help="Log what is asked, too; without it no prompt is in any log.")
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:
@@ -204,6 +220,7 @@ main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)
 main.add_command(model_commands.models)
+main.add_command(ps_commands.ps)
 main.add_command(usage_commands.usage)
 
 
@@ -222,14 +239,6 @@ def rm(model: str | None, stand_in: bool) -> None:
 def cache(as_json: bool) -> None:
     """Show the weights on disk and what they take."""
     serving.show_cache(as_json=as_json)
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@one_line_errors
-def ps(as_json: bool) -> None:
-    """Show the running roost and the models it has in memory."""
-    serving.show_ps(as_json=as_json)
 
 
 def _inputs(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
-import httpx
 from starlette.applications import Starlette
 
 from catalog import Catalog, ModelCard, Property
@@ -31,14 +30,17 @@ from runtime.precision import PrecisionName
 from runtime.pull import pull_stand_in
 from runtime.stand_in import CUDA_KEY, GGUF_NAME, KEY, REQUIREMENT, WEIGHTS, find_stand_in
 from runtime.tasks import TASKS
+from worker import request_log
 from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS
+from worker.request_log import LogFormat
 from worker.server import bind, serve_until, url_of
+from worker.tracing import tracing_from_environment
 from wrangler_compat import needs
 from wrangler_compat.app import create_app
 from wrangler_compat.authority import listen_tls
 from wrangler_compat.interposing import interposers
-from wrangler_compat.running import Running, announced, find_running
+from wrangler_compat.running import Running, announced
 from wrangler_compat.terminal import progress, table
 
 DEFAULT_PORT = 8790
@@ -80,6 +82,8 @@ class ServeOptions:
     debug: bool = False
     tls: bool = False
     quiet: bool = False
+    log_format: LogFormat = "text"
+    log_prompts: bool = False
 
 
 Beside: TypeAlias = Callable[[str, asyncio.Event], Coroutine[Any, Any, int]]
@@ -95,8 +99,7 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     for name, number in (("--keep-alive", options.keep_alive), ("--memory", options.memory)):
         if number is not None and not 0 <= number < math.inf:
             raise Refused(f"{name} {number}: a number from 0 on is needed")
-    level = logging.WARNING if options.quiet else logging.INFO
-    logging.basicConfig(level=level, format="[roost:%(levelname)s] %(message)s")
+    request_log.set_up(level=logging.WARNING if options.quiet else logging.INFO, form=options.log_format)
     for room in ("runtime", "worker", "wrangler_compat") if options.debug else ():
         logging.getLogger(room).setLevel(logging.DEBUG)
     between = interposers(options.record, options.replay, options.fault, options.fault_seed)
@@ -121,7 +124,9 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
     ai = AI(catalog=catalog, pool=pool, json_everywhere=options.json_everywhere, interposers=between)
-    app = create_app(ai, hosts=hosts, token=options.token)
+    if options.log_prompts:
+        ai.recent.note = request_log.prompt_of
+    app = create_app(ai, hosts=hosts, token=options.token, tracing=tracing_from_environment(ai))
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
             await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, store), tls)
@@ -302,45 +307,6 @@ def _told(entry: Property) -> str:
     if isinstance(entry.value, str):
         return entry.value
     return "; ".join(f"{price.price:g} {price.currency} {price.unit}" for price in entry.value)
-
-
-def ask_running(what: str) -> tuple[Running, dict[str, Any]]:
-    """The roost that runs here, and what it says of itself under ``/cdn-cgi/local/``."""
-    running = find_running(run_folder(ArtifactStore()))
-    if running is None:
-        raise NoWeights("no roost is running here: type roost serve")
-    headers = {"authorization": f"Bearer {running.token}"} if running.token else {}
-    try:
-        answer = httpx.get(f"{running.url}/cdn-cgi/local/{what}", headers=headers).raise_for_status()
-    except httpx.HTTPError as error:
-        raise NoWeights(f"roost {running.pid} at {running.url} doesn't answer: {error}") from error
-    told: dict[str, Any] = answer.json()
-    return running, told
-
-
-def show_ps(*, as_json: bool) -> None:
-    """What the running roost has in memory."""
-    running, answer = ask_running("ps")
-    if as_json:
-        click.echo(json.dumps({"url": running.url, "pid": running.pid, **answer}, indent=2))
-        return
-    rows = [
-        (
-            ", ".join(row["names"]),
-            f"{row['weights']} {row['precision']}"
-            + (", int8 KV" if row["kv"] == "int8" else "")
-            + (" (stand-in)" if row["stand_in"] else ""),
-            f"{row['device']} ({row['chip']})" if row["chip"] else row["device"],
-            f"{row['megabytes']:,} MB",
-            f"{row['running']} running, {row['waiting']} waiting",
-            ("in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s")
-            + ("" if row["same_words"] else "; words may depend on load"),
-            ", ".join(f"{adapter['name']} ({adapter['megabytes']} MB)" for adapter in row["adapters"]),
-        )
-        for row in answer["loaded"]
-    ]
-    names = ("model", "weights", "device", "size", "requests", "state", "adapters")
-    table(f"roost {running.pid} at {running.url}", names, rows)
 
 
 def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> None:

@@ -13,6 +13,7 @@ from runtime.config import GenerationInputs, SamplingParams, TokenLimits, Tool, 
 from runtime.engine import Engine
 from runtime.errors import BadParameter, ContextTooLong
 from runtime.grammar import GrammarConstraint, Grammars, any_of, json_rule
+from runtime.progress import Progress
 from runtime.sequence import FinishReason
 from runtime.tokenizer import ChatTokenizer
 from runtime.tool_calls import ToolCall, described, dialect_of, in_words, with_parsed_calls
@@ -56,7 +57,11 @@ class TextGeneration:
         self._grammars = grammars
 
     async def generate(
-        self, inputs: GenerationInputs, limits: TokenLimits, adapter: Adapter | None = None
+        self,
+        inputs: GenerationInputs,
+        limits: TokenLimits,
+        adapter: Adapter | None = None,
+        progress: Progress | None = None,
     ) -> AsyncGenerator[Event]:
         """Events of one answer, the last of them :class:`Finished`. Closing the iterator stops the computation.
 
@@ -64,9 +69,7 @@ class TextGeneration:
         :class:`Overloaded` where the engine has no room, all before the first event; :class:`JsonCut` at the end of
         an answer that had to be JSON or a call and isn't whole.
         """
-        prompt = self._encode(inputs)
-        self._check_limits(len(prompt), inputs.max_tokens, limits)
-        self._check_bias(inputs.sampling)
+        prompt = self._checked(inputs, limits)
         constraint = await self._constraint(inputs)
         generation = self._engine.submit(
             prompt,
@@ -75,6 +78,7 @@ class TextGeneration:
             sampling=inputs.sampling,
             adapter=adapter,
             constraint=constraint,
+            progress=progress,
         )
         text = AnswerText(self._tokenizer, inputs)
         tokens = generation.__aiter__()
@@ -108,6 +112,13 @@ class TextGeneration:
             rules.insert(0, json_rule(inputs.schema, "/response_format"))
         path = "/tools" if inputs.must_call else "/response_format"
         return await asyncio.to_thread(self._grammars.compile, any_of(rules), path)
+
+    def _checked(self, inputs: GenerationInputs, limits: TokenLimits) -> list[int]:
+        """The prompt's tokens; raises where the request can't be met."""
+        prompt = self._encode(inputs)
+        self._check_limits(len(prompt), inputs.max_tokens, limits)
+        self._check_bias(inputs.sampling)
+        return prompt
 
     def _encode(self, inputs: GenerationInputs) -> list[int]:
         messages = inputs.messages or ({"role": "user", "content": inputs.prompt or ""},)

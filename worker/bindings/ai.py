@@ -98,7 +98,7 @@ class AI:
         self.last_request_id = request_id = new_request_id()
         model = str(model)
         call = Call(model, inputs, extras or {}, request_id)
-        entry = self.recent.begin(model, request_id, streaming=call.streaming)
+        entry = self.recent.begin(call)
         try:
             if self._remote is not None:
                 answer = await self._remote.generate(model, inputs, options)
@@ -129,7 +129,7 @@ class AI:
         loaded = await self.pool.get(call.model)
         adapter = None if finetune is None else await adapter_of(card, finetune, self.finetunes, loaded)
         limits = TokenLimits(card.limits.max_input_length, card.limits.total)
-        events = await _started(loaded.task.generate(request, limits, adapter))
+        events = await _started(loaded.task.generate(request, limits, adapter, call.progress))
         return Answer(
             events,
             streaming=checked.get("stream") is True,
