@@ -24,6 +24,7 @@ from wrangler_compat.openai_chat import ChatForm
 from wrangler_compat.openai_completions import CompletionForm
 from wrangler_compat.openai_embeddings import embeddings_list
 from wrangler_compat.openai_responses import ResponsesForm
+from wrangler_compat.openai_tools import is_legacy
 
 _PREFIX = "/client/v4/accounts/{account}/ai/v1"
 _CREATED = 1_700_000_000  # a card's own date is text of many forms, and clients want a number
@@ -54,7 +55,7 @@ def _running(read: _Read) -> Callable[[Request], Awaitable[Response]]:
 
 def _chat(body: dict[str, Any]) -> Question:
     asked, extras = openai_inputs.of_chat(body)
-    return Question(asked, ChatForm(asked[0], usage=openai_inputs.wants_usage(body)), extras)
+    return Question(asked, ChatForm(asked[0], usage=openai_inputs.wants_usage(body), legacy=is_legacy(body)), extras)
 
 
 def _completion(body: dict[str, Any]) -> Question:

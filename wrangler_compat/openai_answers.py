@@ -13,6 +13,7 @@ from runtime.answer_text import TokenLogprob
 from runtime.config import Usage
 from runtime.tasks.text_generation import Event, Finished, TextDelta
 from runtime.tool_calls import ToolCall
+from worker.answer import Answer
 from worker.errors import AiError
 from wrangler_compat.rest import failure_envelope
 
@@ -53,9 +54,24 @@ def head(kind: str, id_: str, model: str) -> dict[str, Any]:
     return {"id": id_, "object": kind, "created": int(time.time()), "model": model}
 
 
+def usage_of(said: Heard, answer: Answer) -> dict[str, Any]:
+    """A stream's usage."""
+    return {**said.usage.as_dict(), **cost_of(answer)}
+
+
+def cost_of(answer: Answer) -> dict[str, float]:
+    """A stream's neurons, where there is a price: its headers have gone when they are known."""
+    return {} if answer.neurons is None else {"neurons": round(answer.neurons, 4)}
+
+
 def described_call(call: ToolCall) -> dict[str, Any]:
     """A call in a chat message."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def legacy_call(call: ToolCall) -> dict[str, Any]:
+    """A call as ``functions`` had it, before there were tools."""
+    return {"function_call": {"name": call.name, "arguments": call.arguments}}
 
 
 def openai_refusal(error: AiError) -> JSONResponse:

@@ -9,7 +9,7 @@ from runtime.answer_text import TokenLogprob
 from runtime.tasks.text_generation import Finished, TextDelta
 from worker.answer import Answer
 from worker.streams import DONE, framed
-from wrangler_compat.openai_answers import Heard, head, heard, told_error
+from wrangler_compat.openai_answers import Heard, head, heard, told_error, usage_of
 
 
 class CompletionForm:
@@ -39,7 +39,7 @@ class CompletionForm:
                     yield {**opening, "choices": [_choice(text, tokens, before)]}
                 case Finished():
                     last = {**opening, "choices": [_choice("", (), before, so_far.reason)]}
-                    yield {**last, "usage": so_far.usage.as_dict()} if self._usage else last
+                    yield {**last, "usage": usage_of(so_far, answer)} if self._usage else last
         yield DONE
 
     def _head(self, answer: Answer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from catalog import Catalog
 from runtime.errors import BadParameter
 from worker.doors import Asked
 from worker.errors import NotEmulated
+from wrangler_compat.openai_tools import as_list, flat_function, with_allowed, with_tool_calls, with_tools
 
 Read: TypeAlias = tuple[Asked, dict[str, Any]]
 _EXTRAS = ("stop", "logprobs", "top_logprobs", "logit_bias")
@@ -21,7 +22,7 @@ def of_chat(body: Mapping[str, Any]) -> Read:
     inputs.pop("prompt", None)
     if isinstance(inputs.get("messages"), list):
         inputs["messages"] = [_message(message) for message in inputs["messages"]]
-    return _asked(body, inputs)
+    return _asked(body, with_tools(inputs))
 
 
 def of_completion(body: Mapping[str, Any]) -> Read:
@@ -49,11 +50,11 @@ def of_response(body: Mapping[str, Any]) -> Read:
     if body.get("max_output_tokens") is not None:
         inputs["max_tokens"] = body["max_output_tokens"]
     if tools := body.get("tools"):
-        inputs["tools"] = [_function(tool, place) for place, tool in enumerate(_list(tools, "/tools"))]
+        inputs["tools"] = [flat_function(tool, place) for place, tool in enumerate(as_list(tools, "/tools"))]
     text = body.get("text")
     if isinstance(text, Mapping) and isinstance(form := text.get("format"), Mapping):
         inputs["response_format"] = {"type": form.get("type"), "json_schema": form.get("schema")}
-    asked, extras = _asked(body, inputs)
+    asked, extras = _asked(body, with_allowed(inputs))
     return asked, {name: value for name, value in extras.items() if name != "top_logprobs"}
 
 
@@ -98,16 +99,21 @@ def _sampling(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _message(message: Any) -> Any:
     """OpenAI's newer word for the system is the developer."""
-    if isinstance(message, Mapping) and message.get("role") == "developer":
-        return {**message, "role": "system"}
-    return message
+    if not isinstance(message, Mapping):
+        return message
+    told = with_tool_calls(message)
+    return {**told, "role": "system"} if told.get("role") == "developer" else told
 
 
 def _items(body: Mapping[str, Any]) -> list[Any]:
-    given = body.get("input")
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else _list(given, "/input")
-    messages = [_of_item(item) for item in items if not _is_reasoning(item)]
-    instructions = body.get("instructions")
+    given, instructions = body.get("input"), body.get("instructions")
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    if given is None and instructions:
+        given = []
+    if not isinstance(given, list):
+        raise BadParameter("/input", "'/input' must be text or a list of items")
+    messages = [_of_item(item, place) for place, item in enumerate(given) if not _is_reasoning(item)]
     return [{"role": "system", "content": instructions}, *messages] if instructions else messages
 
 
@@ -115,34 +121,26 @@ def _is_reasoning(item: Any) -> bool:
     return isinstance(item, Mapping) and item.get("type") == "reasoning"
 
 
-def _of_item(item: Any) -> Any:
+def _of_item(item: Any, place: int) -> Any:
     if not isinstance(item, Mapping):
         return item
-    if item.get("type") == "function_call":
+    kind = item.get("type", "message")
+    if kind == "function_call":
         function = {"name": item.get("name"), "arguments": item.get("arguments")}
         call = {"id": item.get("call_id"), "type": "function", "function": function}
         return {"role": "assistant", "content": "", "tool_calls": [call]}
-    if item.get("type") == "function_call_output":
-        return {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
-    content = item.get("content")
-    if isinstance(content, list):
-        content = [_part(part) for part in content]
-    return _message({"role": item.get("role"), "content": content})
+    if kind == "function_call_output":
+        return {"role": "tool", "tool_call_id": item.get("call_id"), "content": _content(item.get("output"))}
+    if kind != "message":
+        raise NotEmulated(f"'/input/{place}': an item of the type {kind}; roost knows messages and function calls")
+    return _message({"role": item.get("role"), "content": _content(item.get("content"))})
+
+
+def _content(content: Any) -> Any:
+    return [_part(part) for part in content] if isinstance(content, list) else content
 
 
 def _part(part: Any) -> Any:
     if isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS:
         return {"type": "text", "text": part.get("text")}
     return part
-
-
-def _function(tool: Any, place: int) -> Any:
-    if not isinstance(tool, Mapping) or tool.get("type") != "function":
-        raise BadParameter(f"/tools/{place}", f"'/tools/{place}' must be a function: roost has no tools of its own")
-    return {name: value for name, value in tool.items() if name not in ("type", "strict")}
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise BadParameter(path, f"'{path}' must be a list")
-    return value
