@@ -7,10 +7,11 @@ that name as their Host, and are refused here before any door sees them.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import TypeAlias
 
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from worker.errors import AiError, ForeignHost, Unauthorized
@@ -21,13 +22,31 @@ PREVIEW_HEADER = "cf-workers-preview-token"
 """What wrangler's proxy sends of the session that roost gave it."""
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "workers-binding.ai"})
 OPEN_PATHS = frozenset({"/cdn-cgi/local/health"})
+Refuse: TypeAlias = Callable[[HTTPConnection, Exception], Response]
+
+
+def edge_refusal(_connection: HTTPConnection, fault: Exception) -> Response:
+    """The edge's envelope."""
+    error = AiError.of(fault)
+    return JSONResponse(error.to_edge_envelope(), status_code=error.status)
 
 
 class Guard:
-    """ASGI middleware. ``hosts``: names that may stand in Host, ``None`` for any (only where a token is set)."""
+    """ASGI middleware. ``hosts``: names that may stand in Host, ``None`` for any (only where a token is set).
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str | None = None) -> None:
+    ``refuse`` makes the answer to what is turned away.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: frozenset[str] | None = LOCAL_HOSTS,
+        token: str | None = None,
+        refuse: Refuse = edge_refusal,
+    ) -> None:
         self._app = app
+        self._refuse = refuse
         self._hosts = hosts
         self._token = token
 
@@ -35,16 +54,17 @@ class Guard:
         """Pass the request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
-        refused = self._refusal(HTTPConnection(scope))
-        await (refused or self._app)(scope, receive, send)
+        connection = HTTPConnection(scope)
+        fault = self._fault(connection)
+        await (self._refuse(connection, fault) if fault else self._app)(scope, receive, send)
 
-    def _refusal(self, request: HTTPConnection) -> Callable[[Scope, Receive, Send], Awaitable[None]] | None:
+    def _fault(self, request: HTTPConnection) -> Exception | None:
         host = request.headers.get("host", "")
         name = host[: host.rfind("]") + 1] or host.partition(":")[0]
         if self._hosts is not None and name.lower() not in self._hosts:
-            return _refuse(ForeignHost(f"roost doesn't serve the host {name!r}"))
+            return ForeignHost(f"roost doesn't serve the host {name!r}")
         if self._token and request.url.path not in OPEN_PATHS and not self._holds_token(request):
-            return _refuse(Unauthorized("no token"))
+            return Unauthorized("no token")
         return None
 
     def _holds_token(self, request: HTTPConnection) -> bool:
@@ -63,8 +83,3 @@ def given_token(request: HTTPConnection) -> str:
 def _text(request: HTTPConnection, header: str) -> str:
     """A header as text: the server reads it as latin-1, clients write UTF-8."""
     return request.headers.get(header, "").encode("latin-1").decode("utf-8", "surrogateescape")
-
-
-def _refuse(fault: Exception) -> JSONResponse:
-    error = AiError.of(fault)
-    return JSONResponse(error.to_edge_envelope(), status_code=error.status)

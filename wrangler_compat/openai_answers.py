@@ -78,15 +78,19 @@ def openai_refusal(error: AiError) -> JSONResponse:
     """Cloudflare's envelope, and in it what OpenAI's SDKs look for: the newest show ``error.message`` alone."""
     answer = failure_envelope(error)
     return JSONResponse(
-        {**answer, **_told(error)}, status_code=error.status, headers={"cf-ai-req-id": error.request_id}
+        {**answer, **told_to_openai(error, error.message)},
+        status_code=error.status,
+        headers={"cf-ai-req-id": error.request_id},
     )
 
 
 def told_error(error: AiError) -> dict[str, Any]:
     """The frame in which a stream breaks off."""
-    return {**error.to_dict(), **_told(error)}
+    return {**error.to_dict(), **told_to_openai(error, error.message)}
 
 
-def _told(error: AiError) -> dict[str, Any]:
-    message = f"{error.code}: {error.message}"
-    return {"error": {"message": message, "type": error.name, "code": str(error.code), "param": None}}
+def told_to_openai(error: AiError, message: str) -> dict[str, Any]:
+    """An error as OpenAI's API has it, with Cloudflare's code."""
+    return {
+        "error": {"message": f"{error.code}: {message}", "type": error.name, "code": str(error.code), "param": None}
+    }
