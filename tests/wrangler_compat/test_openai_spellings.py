@@ -80,7 +80,7 @@ def test_the_sdk_accumulates_a_streamed_call_to_the_whole_one(client: OpenAI) ->
     whole = client.chat.completions.parse(tool_choice="required", **asked).choices[0]
     with client.chat.completions.stream(tool_choice="required", **asked) as stream:
         streamed = stream.get_final_completion().choices[0]
-    (said,), (told,) = whole.message.tool_calls or (), streamed.message.tool_calls or ()
+    (said,), (told,) = list(whole.message.tool_calls or []), list(streamed.message.tool_calls or [])
     assert isinstance(said.function.parsed_arguments, Weather)
     assert told.function.parsed_arguments == said.function.parsed_arguments
     assert (streamed.finish_reason, streamed.message.content) == (whole.finish_reason, whole.message.content)
@@ -110,14 +110,13 @@ def test_allowed_tools_are_the_ones_that_are_told(client: OpenAI) -> None:
     asked: dict[str, Any] = {"messages": CHAT, **SETTINGS}
     (choice,) = client.chat.completions.create(tools=TOOLS, tool_choice=allowed, **asked).choices
     (alone,) = client.chat.completions.create(tools=TOOLS[1:], tool_choice="required", **asked).choices
-    assert (choice.message.tool_calls or ())[0].to_dict()["function"] == (alone.message.tool_calls or ())[0].to_dict()[
-        "function"
-    ]
+    (call,), (other,) = list(choice.message.tool_calls or []), list(alone.message.tool_calls or [])
+    assert call.to_dict()["function"] == other.to_dict()["function"]
     flat: Any = [{"type": "function", **FUNCTION}, {"type": "function", **CLOCK}]
     one: Any = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "clock"}]}
-    (call,) = client.responses.create(input=CHAT, tools=flat, tool_choice=one, **SETTINGS).output
-    assert call.type == "function_call"
-    assert call.name == "clock"
+    (item,) = client.responses.create(input=CHAT, tools=flat, tool_choice=one, **SETTINGS).output
+    assert item.type == "function_call"
+    assert item.name == "clock"
 
 
 def test_instructions_alone_are_a_response_s_input(client: OpenAI) -> None:
