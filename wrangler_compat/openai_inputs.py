@@ -13,6 +13,20 @@ from wrangler_compat.openai_tools import as_list, flat_function, with_allowed, w
 
 Read: TypeAlias = tuple[Asked, dict[str, Any]]
 _EXTRAS = ("stop", "logprobs", "top_logprobs", "logit_bias")
+# Says who asks, or how it is to be sent, and nothing of what is asked: a recording is the same without it.
+_OF_THE_CALL = (
+    "include",
+    "metadata",
+    "model",
+    "n",
+    "options",
+    "prompt_cache_key",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+)
+_OF_RESPONSES = ("input", "instructions", "max_output_tokens", "reasoning", "text", "truncation")
 _TEXT_PARTS = ("input_text", "output_text", "text")
 
 
@@ -54,6 +68,7 @@ def of_response(body: Mapping[str, Any]) -> Read:
     text = body.get("text")
     if isinstance(text, Mapping) and isinstance(form := text.get("format"), Mapping):
         inputs["response_format"] = {"type": form.get("type"), "json_schema": form.get("schema")}
+    inputs = {name: value for name, value in inputs.items() if name not in _OF_RESPONSES}
     asked, extras = _asked(body, with_allowed(inputs))
     return asked, {name: value for name, value in extras.items() if name != "top_logprobs"}
 
@@ -78,6 +93,7 @@ def wants_usage(body: Mapping[str, Any]) -> bool:
 
 def _asked(body: Mapping[str, Any], inputs: dict[str, Any]) -> Read:
     options = body.get("options")
+    inputs = {name: value for name, value in inputs.items() if name not in _OF_THE_CALL}
     extras = {name: body[name] for name in _EXTRAS if body.get(name) is not None}
     return (_model(body), inputs, options if isinstance(options, Mapping) else None), extras
 
