@@ -1,4 +1,4 @@
-"""One table of cases through every door: in process, REST, OpenAI and the binding's wire say the same."""
+"""One table of cases through every door: in process, from a script, REST, OpenAI and the binding's wire."""
 
 from __future__ import annotations
 
@@ -124,18 +124,22 @@ def refused(answer: httpx.Response) -> Said:
     return Said(code=answer.json()["errors"][0]["code"], status=answer.status_code)
 
 
+def binding(ai: AI) -> Door:
+    async def run(model: str, inputs: dict[str, Any]) -> Said:
+        try:
+            result = await ai.run(model, inputs)
+        except AiError as error:
+            return Said(code=error.code, status=error.status)
+        assert isinstance(result, dict)
+        return native(result)
+
+    return run
+
+
 @pytest.fixture
 async def doors(ai: AI, url: str) -> AsyncIterator[dict[str, Door]]:
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client, aclosing(AI(url=url)) as remote:
         api = "/client/v4/accounts/any/ai"
-
-        async def in_process(model: str, inputs: dict[str, Any]) -> Said:
-            try:
-                result = await ai.run(model, inputs)
-            except AiError as error:
-                return Said(code=error.code, status=error.status)
-            assert isinstance(result, dict)
-            return native(result)
 
         async def rest(model: str, inputs: dict[str, Any]) -> Said:
             answer = await client.post(f"{api}/run/{model}", content=json.dumps(inputs))
@@ -153,7 +157,8 @@ async def doors(ai: AI, url: str) -> AsyncIterator[dict[str, Door]]:
             message = answer.json()["choices"][0]["message"]
             return Said(message["content"] or "", tuple(map(called, message.get("tool_calls", ()))))
 
-        yield {"in process": in_process, "REST": rest, "wire": wire, "OpenAI": openai}
+        here, there = binding(ai), binding(remote)
+        yield {"in process": here, "from a script": there, "REST": rest, "wire": wire, "OpenAI": openai}
 
 
 @pytest.fixture

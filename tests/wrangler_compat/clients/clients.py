@@ -95,7 +95,6 @@ def agents(*, responses: bool) -> Told:
             name="roost", model=made(model, AsyncOpenAI(base_url=OPENAI, api_key="any", max_retries=0)), **told
         )
 
-    @function_tool
     def weather(city: Literal["Paris", "Rome"]) -> str:
         """The weather."""
         return json.dumps({"city": city})
@@ -107,7 +106,7 @@ def agents(*, responses: bool) -> Told:
         return str(answer.final_output)
 
     async def all_of_it() -> tuple[str, ...]:
-        calling = agent(MODEL, tools=[weather], tool_use_behavior="stop_on_first_tool")
+        calling = agent(MODEL, tools=[function_tool(weather)], tool_use_behavior="stop_on_first_tool")
         whole, call = await Runner.run(agent(MODEL), PROMPT), await Runner.run(calling, PROMPT)
         return (whole.final_output, await streamed(agent(MODEL)), call.final_output, await streamed(calling))
 
