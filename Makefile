@@ -26,9 +26,10 @@ test: check node-packages
 test-js: dev setup node-packages ## those of make test that need Node.js: Workers on the real wrangler, workerd and vitest
 	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py tests/wrangler_compat/test_storage_shared.py
 
-test-clients: dev setup ## langchain, litellm and the npm SDKs against a real port, in environments of their own
+test-clients: dev setup ## other people's clients, from langchain to the npm SDKs, against a real port, in environments of their own
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
-	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check 'langchain-cloudflare>=0.4' 'litellm>=1.80'
+	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check 'langchain-cloudflare>=0.4' 'litellm>=1.80' \
+		'openai-agents>=0.6' 'instructor>=1.12'
 	@if command -v npm >/dev/null; then (cd $(CLIENTS) && npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error); \
 	else echo "no npm here: the tests of its clients are skipped"; fi
 	$(BIN)/pytest tests/wrangler_compat/test_clients.py

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.bindings import AI
-from worker.guard import LOCAL_HOSTS, Guard
+from worker.guard import LOCAL_HOSTS, Guard, Refuse, edge_refusal
 from worker.inspection import loaded_rows
 from worker.metrics import CONTENT_TYPE, Metrics
 from worker.recent import gathered
@@ -36,10 +36,11 @@ def create_host(
     *,
     hosts: frozenset[str] | None = LOCAL_HOSTS,
     token: str | None = None,
+    refuse: Refuse = edge_refusal,
     exception_handlers: dict[Any, Any] | None = None,
     tracing: Tracing | None = None,
 ) -> Starlette:
-    """The application that serves ``doors`` over ``ai``. ``hosts`` and ``token``: see :class:`Guard`."""
+    """The application that serves ``doors`` over ``ai``. ``hosts``, ``token`` and ``refuse``: see :class:`Guard`."""
     local = [
         Route("/cdn-cgi/local/health", _health, methods=["GET"]),
         Route("/cdn-cgi/local/ps", _ps, methods=["GET"]),
@@ -48,7 +49,10 @@ def create_host(
     ]
     app = Starlette(
         routes=[*local, *doors],
-        middleware=[Middleware(_Edge, tracing=tracing), Middleware(Guard, hosts=hosts, token=token)],
+        middleware=[
+            Middleware(_Edge, tracing=tracing),
+            Middleware(Guard, hosts=hosts, token=token, refuse=refuse),
+        ],
         exception_handlers=exception_handlers,
         lifespan=_lifespan,
     )

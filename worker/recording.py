@@ -114,16 +114,19 @@ def _read(folder: Path) -> Iterator[tuple[str, Json]]:
 
 
 def _asked(call: Call) -> Json:
-    return {"model": call.model, "inputs": _normal(call.inputs), "extras": _normal(call.extras)}
+    inputs = call.inputs
+    if isinstance(inputs, Mapping):
+        inputs = {name: value for name, value in inputs.items() if name not in ("stream", "stream_options")}
+    return {"model": call.model, "inputs": _normal(inputs), "extras": _normal(call.extras)}
 
 
 def _normal(value: Any) -> Any:
-    """Without what makes no difference; what isn't JSON as its text, for it will be refused."""
+    """Without nulls; what isn't JSON as its text, for it will be refused."""
     if isinstance(value, Mapping):
         return {
             str(name): _normal(entry)
             for name, entry in sorted(value.items(), key=lambda pair: str(pair[0]))
-            if entry is not None and name not in ("stream", "stream_options")
+            if entry is not None
         }
     if isinstance(value, list | tuple):
         return [_normal(entry) for entry in value]
@@ -137,7 +140,7 @@ def _key(asked: Json) -> str:
 
 def _file_name(asked: Json) -> str:
     last = re.sub(r"[^a-z0-9.-]+", "-", asked["model"].rpartition("/")[2].lower())[:_NAME_LENGTH]
-    return f"{last}-{_key(asked)[:12]}.json"
+    return f"{last.strip('-') or 'model'}-{_key(asked)[:12]}.json"
 
 
 def _differences(asked: Json, recording: Json) -> list[str]:

@@ -22,6 +22,7 @@ from worker.forms.chosen import wants_usage
 from worker.forms.completion import CompletionForm
 from worker.forms.openai import openai_error
 from worker.forms.responses import ResponsesForm
+from worker.forms.tools import is_legacy
 from worker.requests import read_json, until_client_leaves
 from wrangler_compat import openai_inputs
 from wrangler_compat.openai_embeddings import embeddings_list
@@ -56,7 +57,7 @@ def _running(read: _Read) -> Callable[[Request], Awaitable[Response]]:
 
 def _chat(body: dict[str, Any]) -> Question:
     asked, extras = openai_inputs.of_chat(body)
-    return Question(asked, ChatForm(asked[0], usage=wants_usage(body)), extras)
+    return Question(asked, ChatForm(asked[0], usage=wants_usage(body), legacy=is_legacy(body)), extras)
 
 
 def _completion(body: dict[str, Any]) -> Question:
@@ -100,7 +101,9 @@ def openai_refusal(error: AiError) -> JSONResponse:
     """Cloudflare's envelope, and in it what OpenAI's SDKs look for."""
     answer = failure_envelope(error)
     return JSONResponse(
-        {**answer, **openai_error(error)}, status_code=error.status, headers={"cf-ai-req-id": error.request_id}
+        {**answer, **openai_error(error, error.message)},
+        status_code=error.status,
+        headers={"cf-ai-req-id": error.request_id},
     )
 
 

@@ -12,7 +12,7 @@ from runtime.answer_text import AnswerText, TokenLogprob
 from runtime.config import GenerationInputs, SamplingParams, TokenLimits, Tool, Usage
 from runtime.engine import Engine
 from runtime.errors import BadParameter, ContextTooLong
-from runtime.grammar import GrammarConstraint, Grammars, any_of, json_rule
+from runtime.grammar import GrammarConstraint, Grammars, json_rule
 from runtime.progress import Progress
 from runtime.sequence import FinishReason
 from runtime.tokenizer import ChatTokenizer
@@ -67,7 +67,7 @@ class TextGeneration:
 
         Raises :class:`ContextTooLong` past ``limits``, :class:`BadParameter` for inputs that mean nothing,
         :class:`Overloaded` where the engine has no room, all before the first event; :class:`JsonCut` at the end of
-        an answer that had to be JSON or a call and isn't whole.
+        an answer that had to be JSON or a call and isn't whole, :class:`JsonUnmet` where it isn't of its schema.
         """
         prompt = self._checked(inputs, limits)
         constraint = await self._constraint(inputs)
@@ -110,8 +110,7 @@ class TextGeneration:
         rules = [dialect.rule(tool, "/tools") for tool in inputs.tools]
         if inputs.schema is not None and not inputs.must_call:
             rules.insert(0, json_rule(inputs.schema, "/response_format"))
-        path = "/tools" if inputs.must_call else "/response_format"
-        return await asyncio.to_thread(self._grammars.compile, any_of(rules), path)
+        return await asyncio.to_thread(self._grammars.compile, rules)
 
     def _checked(self, inputs: GenerationInputs, limits: TokenLimits) -> list[int]:
         """The prompt's tokens; raises where the request can't be met."""
