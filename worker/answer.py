@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from runtime.config import Usage
 from runtime.pool import ServedBy
-from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tasks.text_generation import Event, Finished, Result, TextDelta
 from runtime.tool_calls import ToolCall
 from worker.errors import AiError
 from worker.streams import native_call, sse_frames
@@ -48,22 +48,28 @@ class Answer:
         await self._events.aclose()
 
     async def result(self) -> dict[str, Any]:
-        """The whole answer: ``{"response": …, "usage": {…}}``. Cancelling this stops the computation.
+        """The whole answer: ``{"response": …, "usage": {…}}``, or what a model gives in place of text.
 
         ``response`` is text, or the value where JSON was asked for; ``tool_calls`` only where there are some.
+        Cancelling this stops the computation.
         """
         pieces, calls, usage, is_json = [], [], {}, False
+        value: dict[str, Any] | None = None
         try:
             async for event in self._events:
                 match event:
                     case TextDelta(text):
                         pieces.append(text)
+                    case Result():
+                        value = event.value
                     case ToolCall():
                         calls.append(native_call(event))
                     case Finished(usage=counts):
                         usage, is_json = counts.as_dict(), event.json
         finally:
             await self.aclose()
+        if value is not None:
+            return value
         text = "".join(pieces)
         result = {"response": json.loads(text) if is_json else text, "usage": usage}
         return {**result, "tool_calls": calls} if calls else result

@@ -11,7 +11,7 @@ import httpx
 from catalog import InvalidInput, UnknownModel
 from runtime.config import Usage
 from runtime.pool import ServedBy
-from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tasks.text_generation import Event, Finished, Result, TextDelta
 from worker.answer import Answer
 from worker.errors import AiError, NoRoost, StreamBroken
 from worker.streams import CONTENT_TYPE, parse_call, parse_frames
@@ -101,6 +101,9 @@ async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         await response.aread()
         result = response.json()
+        if "usage" not in result:  # text has one
+            yield Result(dict(result))
+            return
         said, counts = result["response"], Usage.from_dict(result["usage"])
         calls = [parse_call(call) for call in result.get("tool_calls", ())]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:

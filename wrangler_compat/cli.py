@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from catalog import Catalog, Query
-from runtime.artifacts import ArtifactStore
+from runtime.artifacts import TEXT_EMBEDDINGS, ArtifactStore
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
-from wrangler_compat import dev_commands, finetune_commands, serving, usage_commands
+from wrangler_compat import dev_commands, finetune_commands, serving, stand_ins, usage_commands
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -64,13 +64,14 @@ def run(
     deterministic: bool,
 ) -> None:
     """Run MODEL on PROMPT and stream the answer to the terminal."""
-    inputs = {"prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
-    if as_json:
-        inputs["stream"] = False
     ai = AI(url=url, stand_in=not no_stand_in, device=device, deterministic=deterministic)
+    task = serving.task_of(ai.catalog, model)
+    inputs = {"text" if task == TEXT_EMBEDDINGS else "prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
+    if as_json or task == TEXT_EMBEDDINGS:
+        inputs["stream"] = False
     if url is None:
         ai.catalog[model].validate_inputs(inputs)  # before anything is fetched
-        serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device)
+        stand_ins.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device, task=task)
     asyncio.run(_print_answer(ai, model, inputs, as_json=as_json))
 
 
@@ -80,7 +81,7 @@ async def _print_answer(ai: AI, model: str, inputs: dict[str, Any], *, as_json: 
         click.echo(f"{answer.served_by}\n", err=True)
         if not answer.streaming:
             result = await answer.result()
-            shown = result if as_json else result["response"]
+            shown = result if as_json else result.get("response", result)
             click.echo(shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=2))
             return
         async for event in answer:

@@ -17,12 +17,12 @@ from runtime.tasks import TASKS
 from worker.bindings import AI
 from worker.doors import Question, answer_question
 from worker.errors import AiError
-from worker.requests import read_json, until_client_leaves
+from worker.requests import read_json
 from wrangler_compat import openai_inputs
 from wrangler_compat.openai_answers import openai_refusal
 from wrangler_compat.openai_chat import ChatForm
 from wrangler_compat.openai_completions import CompletionForm
-from wrangler_compat.openai_embeddings import embeddings_list
+from wrangler_compat.openai_embeddings import of_embeddings
 from wrangler_compat.openai_responses import ResponsesForm
 
 _PREFIX = "/client/v4/accounts/{account}/ai/v1"
@@ -68,14 +68,11 @@ def _response(body: dict[str, Any]) -> Question:
 
 
 async def _embeddings(request: Request) -> Response:
-    ai: AI = request.app.state.ai
-    try:
-        body = await read_json(request)
-        model, inputs = openai_inputs.of_embeddings(ai.catalog, body)
-        result = await until_client_leaves(request, ai.run(model, inputs))
-        return JSONResponse(embeddings_list(model, result, as_base64=body.get("encoding_format") == "base64"))
-    except Exception as fault:
-        return openai_refusal(AiError.of(fault))
+    async def question(request: Request) -> Question:
+        ai: AI = request.app.state.ai
+        return of_embeddings(ai.catalog, await read_json(request))
+
+    return await answer_question(request, question, openai_refusal)
 
 
 async def _models(request: Request) -> Response:
