@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from runtime.config import EmbeddingFacts, Pooling, Usage
 from runtime.encoder_engine import EncoderEngine
@@ -63,13 +63,19 @@ class TextEmbeddings:
         longest = min(self._facts.longest, cut_at or self._facts.longest)
         rows = []
         for text in texts:  # one by one: together, the library would take every core from the engine
-            encoding = self._tokenizer.encode(text)
+            encoding = self._encoded(text)
             if refused_past is not None and len(encoding.ids) > refused_past:
                 raise ContextTooLong(len(encoding.ids), refused_past, what="input tokens")
             rows.append(_cut(encoding.ids, encoding.special_tokens_mask, longest))
         if not all(rows):
             raise BadParameter("/text", "'/text' has a text without tokens")
         return rows
+
+    def _encoded(self, text: str) -> Encoding:
+        try:
+            return self._tokenizer.encode(text)
+        except TypeError as error:  # tokenizers' word for half a surrogate pair, which JSON can write
+            raise BadParameter("/", "the text holds half a character (a lone surrogate)") from error
 
     def _lengthened(self, vectors: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
         """A stand-in's vectors with zeros at their end: lengths, angles and distances stay what they are."""
