@@ -62,7 +62,8 @@ class EncoderWeights:
 
     def places(self) -> Floats:
         """What is added to a token's embedding by its place ``[context, hidden]``; the segment's is in it."""
-        return self._read(_POSITIONS)[self.shape.first_position :] + self._read(_TYPES)[0]
+        added: Floats = self._read(_POSITIONS)[self.shape.first_position :] + self._read(_TYPES)[0]
+        return added
 
     def _gain_and_shift(self, name: str) -> tuple[Floats, Floats]:
         return self._read(f"{name}.weight"), self._read(f"{name}.bias")

@@ -18,6 +18,7 @@ from worker.streams import CONTENT_TYPE, parse_call, parse_frames
 
 _PATIENCE = httpx.Timeout(10, read=None)  # seconds; a long prompt on a CPU takes its time
 _JSON = "application/json"
+_REQUEST_ID = "cf-ai-req-id"
 
 
 class RemoteAI:
@@ -41,7 +42,7 @@ class RemoteAI:
         return Answer(
             _streamed(response) if kind == CONTENT_TYPE else _whole(response),
             streaming=kind == CONTENT_TYPE,
-            request_id=response.headers.get("cf-ai-req-id", ""),
+            request_id=response.headers.get(_REQUEST_ID, ""),
             served_by=_served_by(model, response.headers),
         )
 
@@ -101,7 +102,7 @@ async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         await response.aread()
         result = response.json()
-        if "usage" not in result:  # text has one
+        if "usage" not in result and _REQUEST_ID in response.headers:  # a roost's, and no text, which has a usage
             yield Result(dict(result))
             return
         said, counts = result["response"], Usage.from_dict(result["usage"])

@@ -174,6 +174,7 @@ async def test_an_answer_names_its_weights_and_its_cost(ai: AI) -> None:
     assert answer.usage is not None
     tokens = answer.usage.prompt_tokens
     assert (tokens > 15, answer.usage.completion_tokens) == (True, 0)
+    assert answer.neurons is not None
     assert answer.neurons == pytest.approx(tokens * 0.02 / 1e6 / 0.011 * 1000)
     headers = answer.headers
     assert headers["cf-ai-neurons"] == str(round(answer.neurons, 4))
