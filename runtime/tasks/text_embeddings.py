@@ -53,19 +53,20 @@ class TextEmbeddings:
         without tokens, :class:`Overloaded` where too many wait.
         """
         pooling = pooling or self._facts.pooling
-        rows = await asyncio.to_thread(self._read, texts, None if truncate else limits.tokens, limits.tokens)
+        rows = await self._read(texts, limits.tokens, truncate=truncate)
         vectors = await self._engine.submit(rows, pooling).vectors()
         if self._facts.normalised:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         return Embedded(self._lengthened(vectors, limits.dimensions), pooling, Usage(sum(map(len, rows)), 0))
 
-    def _read(self, texts: Sequence[str], refused_past: int | None, cut_at: int | None) -> list[list[int]]:
-        longest = min(self._facts.longest, cut_at or self._facts.longest)
+    async def _read(self, texts: Sequence[str], limit: int | None, *, truncate: bool) -> list[list[int]]:
+        """The tokens of ``texts``, each at most as many as the card and the weights admit."""
+        longest = min(self._facts.longest, limit or self._facts.longest)
         rows = []
-        for text in texts:  # one by one: together, the library would take every core from the engine
-            encoding = self._encoded(text)
-            if refused_past is not None and len(encoding.ids) > refused_past:
-                raise ContextTooLong(len(encoding.ids), refused_past, what="input tokens")
+        for text in texts:  # one by one: whoever leaves stops it, and the library doesn't take every core
+            encoding = await asyncio.to_thread(self._encoded, text)
+            if limit is not None and not truncate and len(encoding.ids) > limit:
+                raise ContextTooLong(len(encoding.ids), limit, what="input tokens")
             rows.append(_cut(encoding.ids, encoding.special_tokens_mask, longest))
         if not all(rows):
             raise BadParameter("/text", "'/text' has a text without tokens")

@@ -7,8 +7,8 @@ import json
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tests.wrangler_compat.test_clients import PYTHON, needs_pypi
 from worker import AI
 from worker.bindings.internet import AiWire
 from wrangler_compat.app import create_app
+from wrangler_compat.testing import RoostAI
 
 pytestmark = pytest.mark.weights
 
@@ -188,6 +189,17 @@ async def test_a_python_worker_embeds(tmp_path: Path, roost: str, native: Any) -
         answer = (await client.get("/")).raise_for_status().json()
         assert (answer["shape"], answer["pooling"]) == ([2, 384], "mean")
         near(answer["data"], native)
+
+
+async def test_a_test_may_say_what_the_vectors_are() -> None:
+    def answer(_model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"shape": [1, 1], "data": [[float(len(inputs["text"]))]]}
+
+    async with aclosing(RoostAI(catalog=embedders())) as ai:
+        ai.answers(answer)
+        assert await ai.run(SMALL, {"text": "three", "stream": True}) == {"shape": [1, 1], "data": [[5.0]]}
+        assert ai.calls == [(SMALL, {"text": "three", "pooling": "mean"})]
+        assert ai.loaded() == []
 
 
 LANGCHAIN = """
