@@ -27,7 +27,7 @@ from runtime.pool import Pool
 from runtime.pull_model import Wanted, pull_from
 from runtime.stand_in import EMBEDDINGS
 from runtime.tasks.text_embeddings import EmbeddingLimits
-from tests.models.embedding import SMALL, write_sentence_transformer
+from tests.models.embedding import SMALL, with_optimum_s_inputs, write_sentence_transformer
 from tests.runtime.reference.embedded_texts import TEXTS
 from tests.runtime.reference.tiny_encoders import ENCODERS, ROWS, write_encoder_checkpoint
 
@@ -88,25 +88,6 @@ def test_eight_bits_stay_near(reference: dict[str, Any], store: ArtifactStore, t
     assert 1e-4 < np.abs(found - wanted).max() < 0.1
     plain = pulled(store, tmp_path / "bert", "fp32")
     assert plain.size > 2 * made.size
-
-
-def with_optimum_s_inputs(made: Artifact, folder: Path) -> Path:
-    """The graph of ``made`` with a mask in place of lengths, as optimum's have it, beside its checkpoint's files."""
-    model = onnx.load(made.folder / "encoder.onnx")
-    graph, ids = model.graph, ["B", "S"]
-    del graph.input[:]
-    graph.input.extend(
-        helper.make_tensor_value_info(name, TensorProto.INT64, ids)
-        for name in ("input_ids", "attention_mask", "token_type_ids")
-    )
-    counted = helper.make_node("ReduceSum", ["attention_mask", "one"], ["counted"], keepdims=0)
-    cast = helper.make_node("Cast", ["counted"], ["lengths"], to=TensorProto.INT32)
-    nodes = [counted, cast, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    folder.mkdir(exist_ok=True)
-    onnx.save(model, folder / "model.onnx")
-    return folder
 
 
 @pytest.mark.parametrize("form", ["folder", "file", "onnx subfolder"])
