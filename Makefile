@@ -12,7 +12,7 @@ CLIENTS := tests/wrangler_compat/clients
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity lora-speed speed docker-dry-run clean
+.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity embedding-speed lora-speed speed docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -37,6 +37,8 @@ test-clients: dev setup ## other people's clients, from langchain to the npm SDK
 test-export: setup ## makes the references of architectures and adapters afresh with PyTorch and PEFT, exports with optimum for real, and compares (3 GB, five minutes)
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
 	@tests/runtime/reference/with_torch.sh make_foreign
+	@tests/runtime/reference/with_torch.sh make_embeddings \
+		"$$($(BIN)/python -c 'from runtime.artifacts import ArtifactStore; from runtime.stand_in import EMBEDDINGS; print(ArtifactStore().downloads / EMBEDDINGS.file)')"
 	@tests/runtime/reference/with_torch.sh make_adapter_logits \
 		"$$($(BIN)/python -c 'from runtime.artifacts import ArtifactStore; from runtime.stand_in import GGUF_NAME; print(ArtifactStore().downloads / GGUF_NAME)')"
 	$(BIN)/pytest tests/runtime/reference/check_exports.py
@@ -63,6 +65,9 @@ agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into
 
 perplexity: setup ## what rounding costs, beside llama.cpp's formats
 	@tests/benchmarks/with_peers.sh benchmarks.perplexity
+
+embedding-speed: setup ## sentences per second beside plain ONNX Runtime on the same graph
+	@$(BIN)/python -m tests.benchmarks.embeddings
 
 lora-speed: setup ## tokens per second with none, one and several LoRA adapters in a step
 	@$(BIN)/python -m tests.benchmarks.lora

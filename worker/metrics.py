@@ -146,7 +146,7 @@ def _gauge(name: str, what: str, loaded: _Loaded, value: Callable[[LoadedModel, 
 
 
 def _kv_use(_: LoadedModel, stats: EngineStats) -> float:
-    return stats.cached_tokens / stats.kv_tokens
+    return stats.cached_tokens / stats.kv_tokens if stats.kv_tokens else 0.0  # encoders have none
 
 
 def _weights(model: LoadedModel, _: EngineStats) -> float:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from runtime.answer_text import TokenLogprob
 from runtime.config import Usage
 from runtime.pool import ServedBy
-from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tasks.text_generation import Event, Finished, Result, TextDelta
 from runtime.tool_calls import ToolCall
 from worker.answer import Answer
 from worker.call import Ask, Call
@@ -87,7 +87,7 @@ class Replayer:
         served_by = ServedBy(**reply["served_by"]) if reply["served_by"] else None
         return Answer(
             _replayed(reply, call.request_id),
-            streaming=call.streaming,
+            streaming=call.streaming and not any("result" in event for event in reply["events"]),
             request_id=call.request_id,
             served_by=served_by,
         )
@@ -173,6 +173,8 @@ def _written(event: Event) -> Json:
             return {"text": text, "tokens": [asdict(token) for token in tokens]} if tokens else {"text": text}
         case ToolCall():
             return {"call": asdict(event)}
+        case Result(value):
+            return {"result": value}
         case Finished(reason, usage, is_json):
             return {"finished": reason, "usage": usage.as_dict(), "json": is_json}
 
@@ -181,6 +183,8 @@ async def _replayed(reply: Json, request_id: str) -> AsyncGenerator[Event]:
     for event in reply["events"]:
         if "call" in event:
             yield ToolCall(**event["call"])
+        elif "result" in event:
+            yield Result(event["result"])
         elif "usage" in event:
             yield Finished(event["finished"], Usage.from_dict(event["usage"]), event["json"])
         else:

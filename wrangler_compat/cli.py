@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from runtime.artifacts import TEXT_EMBEDDINGS
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
 from worker.answer import Answer
@@ -21,6 +22,7 @@ from wrangler_compat import (
     model_commands,
     ps_commands,
     serving,
+    stand_ins,
     usage_commands,
 )
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
@@ -72,15 +74,16 @@ def run(
     deterministic: bool,
 ) -> None:
     """Run MODEL on PROMPT and stream the answer to the terminal."""
-    inputs = {"prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
-    if as_json:
-        inputs["stream"] = False
     ai = AI(url=url, stand_in=not no_stand_in, device=device, deterministic=deterministic)
+    task = serving.task_of(ai.catalog, model)
+    inputs = {"text" if task == TEXT_EMBEDDINGS else "prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
+    if as_json or task == TEXT_EMBEDDINGS:
+        inputs["stream"] = False
     if url is None:
         card = ai.catalog[model]  # before anything is fetched
         refuse_what_cannot_run(card)
         card.validate_inputs(inputs)
-        serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device)
+        stand_ins.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device, task=task)
     asyncio.run(_print_answer(ai, model, inputs, as_json=as_json))
 
 
@@ -106,7 +109,7 @@ async def _result_of(answer: Answer) -> str:
 async def _text_of(answer: Answer) -> str:
     """What is said, whatever shape the card gives it; JSON that was asked for is indented."""
     said = await NativeForm().whole(answer)
-    shown = said["response"]
+    shown = said.get("response", said)
     return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=2)
 
 

