@@ -109,7 +109,8 @@ class EncoderEngine:
     def submit(self, texts: Sequence[Sequence[int]], pooling: Pooling, progress: Progress | None = None) -> Embedding:
         """Queue texts, each of at least one token and at most ``capacity``; on the loop that will read the vectors.
 
-        ``progress`` hears how far it comes. Raises :class:`Overloaded` where too many wait, :class:`EngineFailed` once closed.
+        ``progress`` hears how far it comes. Raises :class:`Overloaded` where too many wait, :class:`EngineFailed` once
+        closed.
         """
         progress = progress or Progress()
         embedding = Embedding(self, len(texts), progress)
