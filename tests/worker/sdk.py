@@ -22,10 +22,10 @@ MODULES = (
 _HELPERS = ("get_compat_flag", "import_sdk_javascript_module_async")
 
 MISSING = {
-    "entrypoints.DurableObject": "Durable Objects are not in roost yet",
-    "entrypoints.DurableObjectContext": "Durable Objects are not in roost yet",
+    "entrypoints.DurableObject": "no Durable Objects: see `durable_objects` below",
+    "entrypoints.DurableObjectContext": "no Durable Objects: see `durable_objects` below",
     "entrypoints.WorkflowEntrypoint": "Workflows are not in roost yet",
-    "entrypoints.DurableObjectAbort": "Durable Objects are not in roost yet",
+    "entrypoints.DurableObjectAbort": "no Durable Objects: see `durable_objects` below",
     "workflows.NonRetryableError": "Workflows are not in roost yet",
 }
 DIFFERS = {
@@ -78,6 +78,11 @@ BINDINGS = {
     "r2_buckets": (
         "differs",
         "`head`, `get`, `put`, `delete`, `list`, uploads in parts; no storage class but Standard, no `ssecKey`",
+    ),
+    "durable_objects": (
+        "missing",
+        "one instance per id, gates, atomic writes and alarms hold only together, so there is no half of them: a "
+        "class of them is never made, and no state is kept",
     ),
     "assets": (
         "works",
