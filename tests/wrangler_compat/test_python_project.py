@@ -125,16 +125,16 @@ def test_a_missing_binding_can_be_allowed(tmp_path: Path) -> None:
     [
         (
             '[[durable_objects.bindings]]\nname = "ROOM"\nclass_name = "Room"\nscript_name = "other"',
-            "wrangler.toml:6: ROOM is one of durable_objects, which roost doesn't have: "
+            "wrangler.toml:14: ROOM is one of durable_objects, which roost doesn't have: "
             "--allow-missing starts without it",
         ),
         (
             '[durable_objects]\nbindings = [{ binding = "ROOM", class_name = "Room" }]',
-            'wrangler.toml:5: each of durable_objects.bindings needs a "name" and a "class_name"',
+            'wrangler.toml:13: each of durable_objects.bindings needs a "name" and a "class_name"',
         ),
         (
             '[[durable_objects]]\nname = "ROOM"\nclass_name = "Room"',
-            'wrangler.toml:5: "durable_objects" must be a table with a list of "bindings"',
+            'wrangler.toml:13: "durable_objects" must be a table with a list of "bindings"',
         ),
     ],
 )
