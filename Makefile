@@ -12,7 +12,7 @@ CLIENTS := tests/wrangler_compat/clients
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity lora-speed speed stress docker-dry-run clean
+.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity embedding-speed lora-speed speed stress docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -24,11 +24,12 @@ test: check node-packages
 	$(BIN)/pytest
 
 test-js: dev setup node-packages ## those of make test that need Node.js: Workers on the real wrangler, workerd and vitest
-	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py
+	$(BIN)/pytest tests/wrangler_compat/test_javascript.py tests/wrangler_compat/test_node_tools.py tests/wrangler_compat/test_examples.py tests/wrangler_compat/test_storage_shared.py
 
-test-clients: dev setup ## langchain, litellm and the npm SDKs against a real port, in environments of their own
+test-clients: dev setup ## other people's clients, from langchain to the npm SDKs, against a real port, in environments of their own
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
-	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check 'langchain-cloudflare>=0.4' 'litellm>=1.80'
+	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check 'langchain-cloudflare>=0.4' 'litellm>=1.80' \
+		'openai-agents>=0.6' 'instructor>=1.12'
 	@if command -v npm >/dev/null; then (cd $(CLIENTS) && npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error); \
 	else echo "no npm here: the tests of its clients are skipped"; fi
 	$(BIN)/pytest tests/wrangler_compat/test_clients.py
@@ -36,6 +37,8 @@ test-clients: dev setup ## langchain, litellm and the npm SDKs against a real po
 test-export: setup ## makes the references of architectures and adapters afresh with PyTorch and PEFT, exports with optimum for real, and compares (3 GB, five minutes)
 	@tests/runtime/reference/with_torch.sh make_checkpoint_logits
 	@tests/runtime/reference/with_torch.sh make_foreign
+	@tests/runtime/reference/with_torch.sh make_embeddings \
+		"$$($(BIN)/python -c 'from runtime.artifacts import ArtifactStore; from runtime.stand_in import EMBEDDINGS; print(ArtifactStore().downloads / EMBEDDINGS.file)')"
 	@tests/runtime/reference/with_torch.sh make_adapter_logits \
 		"$$($(BIN)/python -c 'from runtime.artifacts import ArtifactStore; from runtime.stand_in import GGUF_NAME; print(ArtifactStore().downloads / GGUF_NAME)')"
 	$(BIN)/pytest tests/runtime/reference/check_exports.py
@@ -62,6 +65,9 @@ agreement: setup ## top-1 agreement with llama.cpp and PyTorch; brings both into
 
 perplexity: setup ## what rounding costs, beside llama.cpp's formats
 	@tests/benchmarks/with_peers.sh benchmarks.perplexity
+
+embedding-speed: setup ## sentences per second beside plain ONNX Runtime on the same graph
+	@$(BIN)/python -m tests.benchmarks.embeddings
 
 lora-speed: setup ## tokens per second with none, one and several LoRA adapters in a step
 	@$(BIN)/python -m tests.benchmarks.lora

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from runtime.config import GenerationInputs
 from runtime.engine import GeneratedToken
 from runtime.errors import JsonCut
+from runtime.json_schema import check
 from runtime.sequence import FinishReason
 from runtime.stopping import StopStrings
 from runtime.tokenizer import ChatTokenizer
-from runtime.tool_calls import CallReader, ToolCall
+from runtime.tool_calls import CallReader, ToolCall, schema_of
 
 _HALF = "\ufffd"
 
@@ -35,7 +36,8 @@ class AnswerText:
         self._stops = StopStrings(inputs.stop)
         self._calls = CallReader(inputs.tools) if inputs.tools else None
         self._must_call = inputs.must_call
-        self._is_json = inputs.schema is not None
+        self._schema = inputs.schema
+        self._schemas = {tool.name: schema_of(tool) for tool in inputs.tools}
         self._said: list[str] = []
         self._told: list[TokenLogprob] = []
         self._reason: FinishReason | None = None
@@ -83,21 +85,28 @@ class AnswerText:
         return told
 
     def check_whole(self, complete: bool, calls: Sequence[ToolCall]) -> None:
-        """Raise :class:`JsonCut` unless the answer is what it had to be. ``complete``: what its grammar says."""
+        """Raise :class:`JsonCut` unless the answer is what it had to be, :class:`JsonUnmet` if not of its schema.
+
+        ``complete``: what its grammar says.
+        """
+        for call in calls:
+            check(self._schemas[call.name], json.loads(call.arguments))
         if calls:
             return
         try:
-            # NaN and infinity aren't JSON; a number like 1e999 reads as one.
-            json.dumps(json.loads("".join(self._said)), allow_nan=False)
+            value = json.loads("".join(self._said))
+            json.dumps(value, allow_nan=False)  # NaN and infinity aren't JSON; a number like 1e999 reads as one
             whole = complete and not self._must_call
         except (ValueError, RecursionError):
             whole = False
+        if whole and self._schema is not None:
+            check(self._schema, value)
         if not whole:
             raise JsonCut(f"the answer ended after {self.count} tokens, inside its {self._wanted}")
 
     @property
     def _wanted(self) -> str:
-        return "JSON" if self._is_json and not self._must_call else "tool call"
+        return "JSON" if self._schema is not None and not self._must_call else "tool call"
 
     def _without_calls(self, text: str) -> str:
         shown = text if self._calls is None else self._calls.feed(text)

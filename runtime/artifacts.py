@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
 from runtime.chat_template import ChatTemplate
-from runtime.config import DecoderShape
+from runtime.config import DecoderShape, EmbeddingFacts
 from runtime.errors import ArtifactError
 from runtime.graph_interface import GraphInterface
 from runtime.tokenizer import ChatTokenizer
@@ -33,7 +33,9 @@ DECODER, TOKENIZER, TEMPLATE, MANIFEST = (
     "chat_template.jinja",
     "manifest.json",
 )
-TEXT_GENERATION = "text-generation"
+TEXT_GENERATION, TEXT_EMBEDDINGS = "text-generation", "feature-extraction"
+"""Tasks of artifacts, by the names that optimum has for them."""
+ENCODER = "encoder.onnx"
 Exporter = Literal["roost", "optimum", "elsewhere"]
 BUILDER_VERSION = 1
 """Raised whenever what is built changes, so that artifacts of an older builder are built anew."""
@@ -48,7 +50,8 @@ class Manifest(BaseModel):
 
     ``activations``: what flows between the graph's nodes; CUDA computes float16 alone. ``exporter``: who made the
     graph. Our own decoders have a ``shape``, foreign ones an ``interface`` and the ``positions`` that they admit,
-    models for another ``task`` neither. ``files``: the size in bytes and the sha256 of each file beside the manifest.
+    encoders ``embedding``, models for another ``task`` none of these. ``files``: the size in bytes and the sha256 of
+    each file beside the manifest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +71,7 @@ class Manifest(BaseModel):
     shape: DecoderShape | None = None
     interface: GraphInterface | None = None
     positions: int = 0
+    embedding: EmbeddingFacts | None = None
     stop_tokens: tuple[int, ...]
     bos_token: str | None
     eos_token: str | None
@@ -119,6 +123,21 @@ class Artifact:
     def decoder(self) -> Path:
         """The decoder's ONNX file."""
         return self.folder / DECODER
+
+    @property
+    def task(self) -> str:
+        """What it can answer: :data:`TEXT_GENERATION`, :data:`TEXT_EMBEDDINGS`, or another name of optimum's."""
+        return TEXT_EMBEDDINGS if self.manifest.embedding is not None else self.manifest.task
+
+    def plain_tokenizer(self) -> Tokenizer:
+        """Load the tokenizer of an encoder, without the filling and the limit that its file may have."""
+        try:
+            tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ArtifactError(f"the artifact at {self.folder} is damaged ({error}): delete the folder") from error
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
 
     def tokenizer(self) -> ChatTokenizer:
         """Load the tokenizer and the chat template."""

@@ -47,8 +47,7 @@ class CheckpointWeights:
         self.shape: DecoderShape = self._config.shape()
         self._modules = _MODULES | (_FUSED if self._architecture.fused else {})
         self.files = [folder / name for name in _shard_names(folder)]
-        shards = [_open(path) for path in self.files]
-        self._tensors = {name: shard for shard in shards for name in shard.keys()}  # noqa: SIM118
+        self._tensors = _tensors_in(self.files)
         self._refuse_strangers()
 
     def linear(self, layer: int, part: str) -> Matrix:
@@ -158,6 +157,16 @@ class CheckpointWeights:
                 yield f"{module}.bias", (rows[part],)
         for part, module in self._architecture.norms.items():
             yield f"{module}.weight", (shape.head_dim if part in ("q_norm", "k_norm") else shape.hidden,)
+
+
+def open_shards(folder: Path) -> dict[str, Any]:
+    """By name of a tensor the open file that holds it, over all of a checkpoint's files."""
+    return _tensors_in([folder / name for name in _shard_names(folder)])
+
+
+def _tensors_in(files: list[Path]) -> dict[str, Any]:
+    shards = [_open(path) for path in files]
+    return {name: shard for shard in shards for name in shard.keys()}  # noqa: SIM118
 
 
 def _shard_names(folder: Path) -> list[str]:

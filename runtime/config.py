@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
+
+Pooling: TypeAlias = Literal["mean", "cls"]
+"""How one vector is made of all tokens' ones: their mean, or the first token's."""
 
 
 def switched_on(variable: str, *, otherwise: bool) -> bool:
@@ -46,6 +49,43 @@ class DecoderShape:
     attention_scale: float | None = None
     attention_softcap: float = 0.0
     logit_softcap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """The dimensions of an encoder of BERT's kind. ``context``: the longest text in tokens.
+
+    ``types``: kinds of segments, of which the first alone is used. ``first_position``: the row of the table of
+    positions that the first token has.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    ffn: int
+    vocab: int
+    context: int
+    norm_epsilon: float
+    types: int = 2
+    first_position: int = 0
+    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingFacts:
+    """How texts become vectors by an artifact's graph. ``output``: the one that has a vector for each token.
+
+    ``inputs``: what the graph is fed, by name. ``longest``: tokens of a text, those that the tokenizer adds included.
+    ``pooling`` and ``normalised``: as the model's authors have it; requests may ask for another pooling.
+    """
+
+    graph: str
+    inputs: tuple[str, ...]
+    output: str
+    dimensions: int
+    longest: int
+    pooling: Pooling
+    normalised: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from runtime.config import EngineConfig, SamplingParams
 from runtime.device import memory_share
 from runtime.errors import ContextTooLong, EngineFailed, LoraUnsupported, Overloaded
 from runtime.invariants import Snapshot, check_commit, check_plan
+from runtime.progress import Progress
 from runtime.sampling import Constraint, Sampled, Sampler, Scores, sample, sample_along
 from runtime.scheduler import Scheduler, StepPlan, Update
 from runtime.sequence import FinishReason, Sequence
@@ -69,25 +70,29 @@ class GeneratedToken:
 class EngineStats:
     """What an engine is doing: counts of requests, of cached and kept tokens, and totals since it started.
 
-    ``drafted`` and ``accepted`` count tokens of speculation.
+    ``kv_tokens``: how many the cache may hold. ``drafted`` and ``accepted`` count tokens of speculation. ``batches``:
+    how many steps took how many requests, by that number.
     """
 
     running: int
     waiting: int
     cached_tokens: int
     kept_tokens: int
+    kv_tokens: int
     steps: int
     generated_tokens: int
     preemptions: int
     drafted: int
     accepted: int
+    batches: tuple[int, ...]
 
 
 class Generation:
     """A submitted request: an async iterator of its tokens. Leaving the iteration early aborts it."""
 
-    def __init__(self, engine: Engine, sequence: Sequence) -> None:
+    def __init__(self, engine: Engine, sequence: Sequence, progress: Progress) -> None:
         self._engine = engine
+        self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._arrivals: asyncio.Queue[GeneratedToken | Exception] = asyncio.Queue()
         self._sequence = sequence
@@ -114,8 +119,13 @@ class Generation:
         """Stop computing at the next step, in whatever state the request is. Idempotent, from any thread."""
         self._engine._abort(self._sequence.id)
 
+    def _take(self) -> None:
+        self._progress.take()
+
     def _deliver(self, arrival: GeneratedToken | Exception) -> None:
         """Called on the engine's thread. A loop that was closed took its reader with it."""
+        if isinstance(arrival, GeneratedToken):
+            self._progress.generated_tokens += 1
         try:
             self._loop.call_soon_threadsafe(self._arrivals.put_nowait, arrival)
         except RuntimeError:
@@ -153,6 +163,7 @@ class Engine:
         self._running: dict[int, _Running] = {}
         self._steps = 0
         self._generated = 0
+        self._batches = [0] * (config.rows + 2)  # the rows, and the prompt that is read beside them
         # Guarded by the condition: what callers leave for the thread.
         self._wake = threading.Condition()
         self._submitted: list[Sequence] = []
@@ -170,11 +181,13 @@ class Engine:
         sampling: SamplingParams | None = None,
         constraint: Constraint | None = None,
         adapter: Adapter | None = None,
+        progress: Progress | None = None,
     ) -> Generation:
         """Queue ``tokens`` for generation; call it on the event loop that will read the answer.
 
-        Raises :class:`ContextTooLong` past the engine's capacity, :class:`Overloaded` where the queue is full,
-        :class:`LoraUnsupported` for an ``adapter`` that the model can't take, :class:`EngineFailed` once closed.
+        ``progress`` hears how far it comes. Raises :class:`ContextTooLong` past the engine's capacity,
+        :class:`Overloaded` where the queue is full, :class:`LoraUnsupported` for an ``adapter`` that the model can't
+        take, :class:`EngineFailed` once closed.
         """
         if adapter is not None and not self.takes_adapters:
             raise LoraUnsupported("The model does not support LoRa inference")
@@ -182,13 +195,15 @@ class Engine:
             raise ContextTooLong(len(tokens) + max_tokens, self.capacity)
         lookup = None if self._deterministic else PromptLookup(tokens)
         sequence = Sequence(next(self._ids), list(tokens), len(tokens), max_tokens, stop_tokens, adapter, lookup=lookup)
-        generation = Generation(self, sequence)
+        progress = progress or Progress()
+        generation = Generation(self, sequence, progress)
         running = _Running(Sampler(sampling or SamplingParams(), tokens, constraint), generation)
         with self._wake:
             if not self._open:
                 raise EngineFailed("the engine is closed")
             if len(self._running) - len(self._running.keys() & self._aborted) >= self._max_waiting:
                 raise Overloaded("the engine's queue is full")
+            progress.queue(len(tokens))
             self._running[sequence.id] = running
             self._submitted.append(sequence)
             self._wake.notify()
@@ -213,11 +228,13 @@ class Engine:
             waiting=max(0, len(self._running) - len(active)),
             cached_tokens=sum(row.cached for row in active),
             kept_tokens=self._scheduler.prefixes.tokens,
+            kv_tokens=self._scheduler.kv_tokens,
             steps=self._steps,
             generated_tokens=self._generated,
             preemptions=self._scheduler.preemptions,
             drafted=self._scheduler.drafted,
             accepted=self._scheduler.accepted,
+            batches=tuple(self._batches),
         )
 
     def close(self) -> None:
@@ -268,6 +285,8 @@ class Engine:
     def _step(self) -> None:
         plan = self._scheduler.plan()
         before = self._inspect(plan)
+        for span in plan.spans:
+            self._running[span.sequence].generation._take()
         try:
             logits = self._executor.run(plan)
             sampled = self._sample(plan, logits)
@@ -281,6 +300,7 @@ class Engine:
         tokens = {sequence: [one.token for one in chain] or [0] for sequence, chain in told.items()}
         updates = self._scheduler.commit(plan, tokens)
         self._steps += 1
+        self._batches[len(plan.spans)] += 1
         self._generated += len(updates)  # whoever has a token finds it counted
         if before is not None:
             check_commit(before, updates, Snapshot.of(self._scheduler))

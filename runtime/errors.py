@@ -77,6 +77,10 @@ class JsonCut(RuntimeFault):
     """An answer that reached its limit inside the JSON, or the tool call, that it had to be."""
 
 
+class JsonUnmet(RuntimeFault):
+    """An answer that is whole, and of its grammar, but not of the schema's ``oneOf``, which no grammar can hold."""
+
+
 class NoGrammars(RuntimeFault):
     """The library that constrains decoding isn't installed."""
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ArtifactError, BadParameter, NoGrammars
+from runtime.json_schema import for_grammar, place_of
 
-MAX_SCHEMA = 128 << 10
-"""Bytes of JSON that a request's schemas may have together."""
-_MAX_DEPTH = 64
-_MAX_NAMES = 400  # of one object or choice: past some 500 a step's parser has too much to look at
+_LINE = re.compile(r"at (\d+)\(")
+_LISTING = re.compile(r"\n\s*\d+ \|.*", re.DOTALL)  # of a grammar that nobody but roost has seen
+_UNKNOWN = re.compile(r"Unimplemented keys: (\[.*\])")
 _LIMITS = {
     "max_grammar_size": 200_000,  # symbols; bounds the time to compile and the memory that a grammar holds
     "initial_lexer_fuel": 1_000_000,
@@ -29,8 +31,6 @@ _LIMITS = {
     "max_lexer_states": 50_000,  # some 2 kB each
     "verbose_errors": False,
 }
-# One space after a comma and a colon, as models write it; free white space is where weak ones go round for ever.
-_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
 
 
 class GrammarConstraint:
@@ -83,18 +83,18 @@ class Grammars:
         self._lock = threading.Lock()
         self._tokenizer: Any = None
 
-    def compile(self, grammar: str, path: str) -> GrammarConstraint:
-        """The constraint of a Lark grammar (llguidance's dialect); takes milliseconds, the first one half a second.
+    def compile(self, rules: Sequence[Rule]) -> GrammarConstraint:
+        """The constraint of text that is one of ``rules``; takes milliseconds, the first one half a second.
 
-        Raises :class:`BadParameter` at ``path``, the input that it came from, where it can't be compiled.
+        Raises :class:`BadParameter` at the input whose rule can't be compiled, with the reason.
         """
         library, tokenizer = _library(), self._loaded()
-        matcher = library.LLMatcher(tokenizer, grammar, log_level=0, limits=library.LLParserLimits(**_LIMITS))
+        matcher = library.LLMatcher(tokenizer, _any_of(rules), log_level=0, limits=library.LLParserLimits(**_LIMITS))
         constraint = GrammarConstraint(matcher, self._vocab, tokenizer.vocab_size, self._stop_tokens)
         try:
             constraint.allowed()  # the lexer's first, slow step belongs here, not on the engine's thread
         except RuntimeError as error:
-            raise BadParameter(path, f"'{path}' can't be compiled: {_reason(str(error))}") from None
+            raise _refusal(str(error), rules) from None
         return constraint
 
     def _loaded(self) -> Any:
@@ -110,34 +110,46 @@ class Grammars:
             return self._tokenizer
 
 
-def json_rule(schema: Mapping[str, Any], path: str) -> str:
-    """``schema`` as the right side of a Lark rule. Raises :class:`BadParameter` past the bounds."""
-    _refuse_size(schema, path)
-    text = json.dumps({**schema, "x-guidance": _STYLE})
-    if len(text) > MAX_SCHEMA:
-        raise BadParameter(path, f"'{path}' is larger than {MAX_SCHEMA >> 10} KiB")
-    return f"%json {text}"
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The right side of a Lark rule, the schema in it, and the input that the schema came from.
+
+    ``of``: the tool's name, where it is a tool's.
+    """
+
+    text: str
+    schema: Mapping[str, Any]
+    path: str
+    of: str = ""
+
+    def between(self, before: str, after: str) -> Rule:
+        """The rule with text before and after."""
+        return replace(self, text=f"{json.dumps(before)} {self.text} {json.dumps(after)}")
 
 
-def any_of(rules: Sequence[str]) -> str:
-    """A grammar whose text is one of ``rules``, each the right side of a Lark rule."""
+def json_rule(schema: Mapping[str, Any], path: str, of: str = "") -> Rule:
+    """A rule for JSON of ``schema``. Raises :class:`BadParameter` past the bounds."""
+    return Rule(f"%json {for_grammar(schema, path)}", schema, path, of)
+
+
+def _any_of(rules: Sequence[Rule]) -> str:
+    """A grammar whose text is one of ``rules``, a line for each after the first."""
     names = [f"form{place}" for place in range(len(rules))]
-    return "\n".join([f"start: {' | '.join(names)}", *map(": ".join, zip(names, rules, strict=True))])
+    told = (f"{name}: {rule.text}" for name, rule in zip(names, rules, strict=True))
+    return "\n".join([f"start: {' | '.join(names)}", *told])
 
 
-def _refuse_size(value: Any, path: str, depth: int = 0) -> None:
-    if depth > _MAX_DEPTH:
-        raise BadParameter(path, f"'{path}' is nested deeper than {_MAX_DEPTH} levels")
-    if isinstance(value, Mapping) and len(value) > _MAX_NAMES:
-        raise BadParameter(path, f"'{path}' has an object of more than {_MAX_NAMES} names")
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    for entry in inner:
-        _refuse_size(entry, path, depth + 1)
-
-
-def _reason(said: str) -> str:
-    """The library's first sentence, without the place in a grammar that nobody but roost has seen."""
-    return said.partition("failed to compile JSON schema: ")[2].partition("\n1 |")[0].strip().replace("\n", " ") or said
+def _refusal(said: str, rules: Sequence[Rule]) -> BadParameter:
+    """The library's first sentence, at the rule that it speaks of and with the place in that rule's schema."""
+    line = _LINE.match(said)
+    rule = rules[int(line[1]) - 2] if line and 2 <= int(line[1]) < len(rules) + 2 else rules[0]
+    reason = _LISTING.sub("", said.partition("failed to compile JSON schema: ")[2] or said).strip().replace("\n", " ")
+    if found := _UNKNOWN.fullmatch(reason):
+        places = {keyword: place_of(rule.schema, keyword) for keyword in json.loads(found[1])}
+        told = [f"'{keyword}'" + (f" at '{place}'" if place else "") for keyword, place in places.items()]
+        reason = f"no grammar holds {', '.join(told)}"
+    of = f", in the parameters of {rule.of}" if rule.of else ""
+    return BadParameter(rule.path, f"'{rule.path}' can't be compiled: {reason}{of}")
 
 
 def _library() -> Any:

@@ -68,7 +68,7 @@ class GraphWriter:
         return self._node("com.microsoft", kind, inputs, name, outputs, attrs)
 
     def model(self, shape: DecoderShape) -> onnx.ModelProto:
-        """The finished model. Opset 21 and IR 10 are what every supported ONNX Runtime reads."""
+        """A decoder's finished model."""
         info = helper.make_tensor_value_info
         cache: list[str | int | None] = ["B", shape.kv_heads, "T", shape.head_dim]
         inputs = [
@@ -83,7 +83,13 @@ class GraphWriter:
             for side in "kv":
                 inputs.append(info(f"past.{layer}.{side}", kept, cache))
                 outputs.append(info(f"present.{layer}.{side}", kept, cache))
-        graph = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializer=self.initializers)
+        return self.whole("decoder", inputs, outputs)
+
+    def whole(
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """The finished model of any graph. Opset 21 and IR 10 are what every supported ONNX Runtime reads."""
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, initializer=self.initializers)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="roost")
 

@@ -34,6 +34,9 @@ _BESIDE = (
     "merges.txt",
     "vocab.txt",
     "preprocessor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
 )
 _REPOSITORY = re.compile(r"(?:https?://[^/]+/)?([\w.-]+/[\w.-]+)/?(?:tree/main/?)?")
 _POLL = 0.2  # seconds between looks at a download

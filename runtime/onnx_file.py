@@ -39,11 +39,17 @@ class OnnxFile:
 
     def interface(self, sizes: Sizes) -> GraphInterface:
         """How the decoder is fed."""
-        constants = {tensor.name for tensor in self._model.graph.initializer}
-        inputs = [_tensor_info(value) for value in self._model.graph.input if value.name not in constants]
-        outputs = [_tensor_info(value) for value in self._model.graph.output]
         pairs = [pair for node in self._attention() for pair in _updated(node)]
-        return describe(inputs, outputs, in_place=pairs, sizes=sizes)
+        return describe(self.inputs(), self.outputs(), in_place=pairs, sizes=sizes)
+
+    def inputs(self) -> list[TensorInfo]:
+        """What it is fed."""
+        constants = {tensor.name for tensor in self._model.graph.initializer}
+        return [_tensor_info(value) for value in self._model.graph.input if value.name not in constants]
+
+    def outputs(self) -> list[TensorInfo]:
+        """What it gives."""
+        return [_tensor_info(value) for value in self._model.graph.output]
 
     def windows(self) -> dict[str, int | None]:
         """By name of a layer's past keys: the sliding window in tokens of attention that states one, else ``None``."""

@@ -16,15 +16,17 @@ import numpy as np
 
 from runtime.adapter import Adapter
 from runtime.adapter_cache import AdapterCache
-from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, artifact_key
+from runtime.artifacts import TEXT_EMBEDDINGS, TEXT_GENERATION, Artifact, ArtifactStore, artifact_key
 from runtime.config import EngineConfig
 from runtime.device import Device, resolve_device
+from runtime.encoder_engine import EncoderEngine
+from runtime.encoder_session import EncoderSession
 from runtime.engine import Engine, EngineStats
 from runtime.errors import ArtifactError, NoWeights, Overloaded
 from runtime.grammar import Grammars
 from runtime.loading import load_decoder, weights_budget
-from runtime.stand_in import WEIGHTS, find_stand_in
-from runtime.tasks import TextGeneration
+from runtime.stand_in import find_stand_in, stand_in_for
+from runtime.tasks import TextEmbeddings, TextGeneration
 
 if TYPE_CHECKING:
     from runtime.finetunes import Finetune, FinetuneStore
@@ -60,8 +62,8 @@ class LoadedModel:
 
     artifact: Artifact
     device: Device
-    engine: Engine
-    task: TextGeneration
+    engine: Engine | EncoderEngine
+    task: TextGeneration | TextEmbeddings
     loaded_at: float
     used_at: float
     same_words: bool
@@ -83,6 +85,20 @@ class LoadedModel:
     def idle_seconds(self) -> float:
         """How long ago it was last asked for."""
         return time.monotonic() - self.used_at
+
+    @property
+    def generation(self) -> TextGeneration:
+        """Its task, which is to generate text; :class:`ArtifactError` for weights of another kind."""
+        if not isinstance(self.task, TextGeneration):
+            raise ArtifactError(f"{self.artifact.manifest.weights} makes embeddings, no text")
+        return self.task
+
+    @property
+    def embeddings(self) -> TextEmbeddings:
+        """Its task, which is to embed texts; :class:`ArtifactError` for weights of another kind."""
+        if not isinstance(self.task, TextEmbeddings):
+            raise ArtifactError(f"{self.artifact.manifest.weights} writes text, and makes no embeddings")
+        return self.task
 
     def adapter(self, finetune: Finetune, folder: Path) -> Adapter:
         """The adapter of ``finetune``, whose files are in ``folder``, for these weights; loaded if it isn't in memory.
@@ -141,28 +157,35 @@ class Pool:
         self._taken: dict[str, int] = {}
         self._closed = False
 
-    async def get(self, model: str) -> LoadedModel:
-        """The loaded model that answers for ``model``; raises :class:`NoWeights` if nothing may.
+    async def get(self, model: str, task: str = TEXT_GENERATION) -> LoadedModel:
+        """The loaded model that answers for ``model``, whose ``task`` it is; :class:`NoWeights` if nothing may.
 
         Whoever asks while it loads waits for the same load; whoever gives up waiting stops nobody else.
         """
-        loading = self._start(self.artifact(model))
+        loading = self._start(self.artifact(model, task))
         loaded = await asyncio.shield(asyncio.wrap_future(loading))
         loaded.names.add(model)
         loaded.used_at = time.monotonic()
         return loaded
 
-    def artifact(self, model: str) -> Artifact:
-        """The artifact that answers for ``model``: its own, else the stand-in."""
+    def artifact(self, model: str, task: str = TEXT_GENERATION) -> Artifact:
+        """The artifact that answers for ``model``: its own, else the stand-in for ``task``.
+
+        Raises :class:`NoWeights` where there is neither, :class:`ArtifactError` for weights that are for another task.
+        """
         if own := self._store.find(artifact_key(model)):
+            if own.task != task:
+                raise ArtifactError(f"{own.manifest.weights} is here for {own.task}, and can't be used for {task}")
             return own
         if not self._stand_in:
             raise NoWeights(f"{model} has no weights here: type roost pull {model}")
         for device in (self.device, Device()) if self.device.automatic else (self.device,):
-            if stand_in := find_stand_in(self._store, device):
-                return stand_in
+            if found := find_stand_in(self._store, device, task):
+                return found
         command = "roost pull --stand-in" + (" --device cuda" if self.device.kind == "cuda" else "")
-        raise NoWeights(f"{model} has no weights here, nor has its stand-in {WEIGHTS}: type {command}")
+        raise NoWeights(
+            f"{model} has no weights here, nor has its stand-in {stand_in_for(task).weights}: type {command}"
+        )
 
     @property
     def finetunes(self) -> FinetuneStore:
@@ -264,8 +287,8 @@ class Pool:
 
     def _load(self, artifact: Artifact) -> LoadedModel:
         manifest = artifact.manifest
-        if manifest.task != TEXT_GENERATION:
-            raise ArtifactError(f"{manifest.weights} is here for {manifest.task}, which roost can't run yet")
+        if artifact.task == TEXT_EMBEDDINGS:
+            return self._load_encoder(artifact)
         tokenizer = artifact.tokenizer()
         assert manifest.vocab is not None  # a decoder has one
         ready = load_decoder(artifact, self.device, self._config, self._threads, self._unload_from_gpu)
@@ -275,6 +298,18 @@ class Pool:
         task = TextGeneration(engine, tokenizer, stop_tokens, grammars)
         now = time.monotonic()
         return LoadedModel(artifact, ready.device, engine, task, now, now, ready.same_words)
+
+    def _load_encoder(self, artifact: Artifact) -> LoadedModel:
+        """Encoders run on the CPU, whatever the device of decoders: they are small."""
+        facts = artifact.manifest.embedding
+        if facts is None:
+            weights, model = artifact.manifest.weights, artifact.manifest.answers
+            raise ArtifactError(f"{weights} was exported by an older roost: type roost rm {model}, and pull it again")
+        tokenizer = artifact.plain_tokenizer()
+        engine = EncoderEngine(EncoderSession(artifact.folder / facts.graph, facts, threads=self._threads))
+        task = TextEmbeddings(engine, tokenizer, facts, stand_in=artifact.manifest.stand_in)
+        now = time.monotonic()
+        return LoadedModel(artifact, Device(), engine, task, now, now, same_words=True)
 
     def _unload_from_gpu(self) -> bool:
         """Unload the idle model on a GPU that was used longest ago; whether there was one."""

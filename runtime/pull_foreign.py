@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.artifacts import DECODER, MANIFEST, TEMPLATE, TOKENIZER, Artifact, ArtifactStore, file_record
 from runtime.build import Origin, Report, just_made, write_manifest
+from runtime.build_encoder import EMBEDDING_TASKS, facts_of, try_encoder
 from runtime.checkpoint_tokenizer import CheckpointTokenizer, load_tokenizer
 from runtime.device import Device
 from runtime.errors import ArtifactError
@@ -73,8 +74,13 @@ def build_foreign(
     return just_made(store, origin.key)
 
 
-def keep_exported(store: ArtifactStore, origin: Origin, exported: Path, task: str, report: Report) -> Artifact:
-    """Make an artifact of everything in the folder ``exported``, for a ``task`` other than text generation."""
+def keep_exported(
+    store: ArtifactStore, origin: Origin, exported: Path, task: str, report: Report, checkpoint: Path
+) -> Artifact:
+    """Make an artifact of everything in the folder ``exported``, for a ``task`` other than text generation.
+
+    ``checkpoint``: what it was exported of, beside whose files the exporter leaves some out.
+    """
     graphs = sorted(exported.glob("*.onnx"))
     if not graphs:
         raise ArtifactError(f"optimum wrote no ONNX graph for {task}")
@@ -82,8 +88,11 @@ def keep_exported(store: ArtifactStore, origin: Origin, exported: Path, task: st
         for path in sorted(path for path in exported.iterdir() if path.is_file()):
             path.rename(folder / path.name).chmod(_READABLE)
         precision = OnnxFile(folder / graphs[0].name).precision()
-        unknown: dict[str, Any] = {"stop_tokens": (), "bos_token": None, "eos_token": None}
-        write_manifest(folder, origin, report, task=task, precision=precision, **unknown)
+        known: dict[str, Any] = {"stop_tokens": (), "bos_token": None, "eos_token": None}
+        if task in EMBEDDING_TASKS:
+            known["embedding"] = facts_of(folder / graphs[0].name, checkpoint)
+            try_encoder(folder, known["embedding"])
+        write_manifest(folder, origin, report, task=task, precision=precision, **known)
     return just_made(store, origin.key)
 
 

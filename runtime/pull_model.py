@@ -7,16 +7,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime import hub
-from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, Exporter, artifact_key, file_record
+from runtime.artifacts import (
+    TEXT_EMBEDDINGS,
+    TEXT_GENERATION,
+    Artifact,
+    ArtifactStore,
+    Exporter,
+    artifact_key,
+    file_record,
+)
 from runtime.build import Ingredients, Origin, build, from_checkpoint, from_gguf
+from runtime.build_encoder import build_encoder, check_encoder, keep_encoder, suitable_encoder_precision
 from runtime.device import Device
 from runtime.errors import ArtifactError
 from runtime.exporter import Dtype, exported
-from runtime.foreign import SUBFOLDER, ForeignDecoder, find_graph, is_foreign
+from runtime.foreign import CONFIG, SUBFOLDER, ForeignDecoder, find_graph, is_foreign
 from runtime.precision import STORED, PrecisionName, suitable_precision
-from runtime.pull import WAITING, Progress, is_stand_in_file, pull_stand_in, silent
+from runtime.pull import WAITING, Progress, pull_stand_in, silent, stand_in_of
 from runtime.pull_foreign import build_foreign, digest_files, keep_exported, source_files
 from runtime.shape import misstatements
+from runtime.stand_in import StandIn
 
 Say = Callable[[str], None]
 _FLOAT_TYPES = ("F32", "F16", "BF16")
@@ -65,10 +75,12 @@ def _pull_from(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell) -
         )
     if not source.is_file():
         raise ArtifactError(f"there is no file {source}")
-    if is_stand_in_file(source):
-        return _pull_stand_in(store, wanted, source, tell)
+    if stand_in := stand_in_of(source):
+        return _pull_stand_in(store, wanted, stand_in, source, tell)
     if wanted.exporter == "optimum":
         raise ArtifactError("--exporter optimum takes a checkpoint, not a GGUF file")
+    if wanted.task == TEXT_EMBEDDINGS:
+        raise ArtifactError(f"embeddings are made of a checkpoint's folder or an ONNX graph, not of {source.name}")
     tell.progress(f"reading {source.name}", 0, 0)
     digest = file_record(source)[1]
     if whole := _whole(store, wanted, lambda made: made.manifest.source_sha256 == digest, tell):
@@ -105,7 +117,8 @@ def _pull_kept(
     try:
         snapshot = hub.kept(repository)
         if not is_foreign(snapshot.folder):
-            from_checkpoint(snapshot.folder)  # refuses a download that broke off
+            # Both refuse a download that broke off.
+            (check_encoder if wanted.task == TEXT_EMBEDDINGS else from_checkpoint)(snapshot.folder)
     except ArtifactError as missing:
         same_repository = f"{repository}@"
         if whole := _whole(store, wanted, lambda made: made.manifest.source.startswith(same_repository), tell):
@@ -126,6 +139,8 @@ def _pull_snapshot(store: ArtifactStore, wanted: Wanted, snapshot: hub.Snapshot,
 
 def _pull_folder(store: ArtifactStore, wanted: Wanted, source: Path, origin: Origin, tell: Tell) -> Artifact:
     """From a checkpoint's folder, or from an ONNX graph or its folder. ``origin`` still lacks the digest."""
+    if wanted.task == TEXT_EMBEDDINGS and wanted.exporter == "roost":
+        return _pull_encoder(store, wanted, source, origin, tell)
     if source.is_file() or is_foreign(source):
         return _pull_graph(store, wanted, ForeignDecoder(find_graph(source, wanted.precision)), origin, tell)
     parts = None if wanted.exporter == "optimum" else from_checkpoint(source)  # refuses other things before all is read
@@ -170,15 +185,37 @@ def _pull_exported(store: ArtifactStore, wanted: Wanted, checkpoint: Path, origi
         if wanted.task == TEXT_GENERATION:
             decoder = ForeignDecoder(folder / "model.onnx")
             return _pull_graph(store, replace(wanted, precision=None), decoder, origin, tell, own=True)
-        return keep_exported(store, origin, folder, wanted.task, tell.progress)
+        return keep_exported(store, origin, folder, wanted.task, tell.progress, checkpoint)
 
 
-def _pull_stand_in(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell) -> Artifact:
+def _pull_encoder(store: ArtifactStore, wanted: Wanted, source: Path, origin: Origin, tell: Tell) -> Artifact:
+    """What embeds texts: built of a checkpoint, or a graph as it is. It runs on the CPU."""
+    if wanted.int8_kv:
+        raise ArtifactError("--kv int8 is for text generation: what embeds texts has no cache")
+    wanted = replace(wanted, device=Device())
+    if source.is_file() or is_foreign(source):
+        graph = find_graph(source, wanted.precision)
+        digest = digest_files([graph, *graph.parent.glob(f"{graph.name}*data")], tell.progress)
+        origin = replace(origin, exporter="elsewhere", source_sha256=digest)
+        if whole := _whole(store, wanted, lambda made: made.manifest.source_sha256 == digest, tell):
+            return whole
+        return keep_encoder(store, origin, graph, tell.progress)
+    check_encoder(source)
+    digest = _digest(source, tell)
+    if whole := _whole(store, wanted, lambda made: made.manifest.source_sha256 == digest, tell):
+        return whole
+    precision, reason = suitable_encoder_precision(source, wanted.precision)
+    if wanted.precision is None:
+        tell.say(f"{precision}: {reason} (--precision chooses another)")
+    return build_encoder(store, replace(origin, source_sha256=digest), source, precision, tell.progress)
+
+
+def _pull_stand_in(store: ArtifactStore, wanted: Wanted, stand_in: StandIn, source: Path, tell: Tell) -> Artifact:
     """The stand-in from its own file, which isn't rounded anew and never passes for another model."""
     if wanted.precision is not None or wanted.int8_kv:
         raise ArtifactError(f"{source.name} is the stand-in's own file, kept as it is: leave out --precision and --kv")
     tell.say(f"{source.name} is the stand-in's own file: it answers where a model has no weights, {wanted.model} too")
-    return pull_stand_in(store, source, tell.progress, wanted.device)
+    return pull_stand_in(store, source, tell.progress, wanted.device, stand_in)
 
 
 def _whole(store: ArtifactStore, wanted: Wanted, same: Callable[[Artifact], bool], tell: Tell) -> Artifact | None:
@@ -192,6 +229,8 @@ def _whole(store: ArtifactStore, wanted: Wanted, same: Callable[[Artifact], bool
     exported = made.manifest.exporter == "optimum"
     if (exported, made.manifest.task) != (wanted.exporter == "optimum", wanted.task):
         return None
+    if wanted.task == TEXT_EMBEDDINGS and made.manifest.embedding is None:
+        return None  # exported before embeddings were served
     for_cuda = wanted.device.kind == "cuda" or made.manifest.precision == "fp16"
     if made.manifest.exporter == "roost" and made.manifest.half != for_cuda:
         return None  # the other device's graph
@@ -220,5 +259,5 @@ def _build(store: ArtifactStore, wanted: Wanted, origin: Origin, parts: Ingredie
 
 def _digest(folder: Path, tell: Tell) -> str:
     """One sha256 over the names and the sha256 of a checkpoint's files."""
-    patterns = ("*.safetensors", "*.json", "*.jinja", "*.model")
+    patterns = ("*.safetensors", "*.json", "*.jinja", "*.model", f"1_Pooling/{CONFIG}")
     return digest_files((path for pattern in patterns for path in folder.glob(pattern)), tell.progress)

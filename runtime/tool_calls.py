@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.config import Tool
-from runtime.grammar import json_rule
+from runtime.grammar import Rule, json_rule
 
 Message = Mapping[str, Any]
 
@@ -52,11 +52,10 @@ class Dialect:
     closing: str
     arguments: str = "arguments"
 
-    def rule(self, tool: Tool, path: str) -> str:
-        """The right side of a Lark rule for a call of ``tool``."""
+    def rule(self, tool: Tool, path: str) -> Rule:
+        """The rule of a call of ``tool``."""
         before = f'{self.opening}{{"name": {json.dumps(tool.name)}, "{self.arguments}": '
-        schema = {"type": "object", **tool.parameters}
-        return f"{json.dumps(before)} {json_rule(schema, path)} {json.dumps('}' + self.closing)}"
+        return json_rule(schema_of(tool), path, of=tool.name).between(before, "}" + self.closing)
 
 
 _HERMES = Dialect("<tool_call>\n", "\n</tool_call>")
@@ -73,6 +72,11 @@ def dialect_of(template: str | None) -> Dialect:
         if '"parameters"' in template:
             return _LLAMA
     return _HERMES
+
+
+def schema_of(tool: Tool) -> dict[str, Any]:
+    """The JSON Schema of a tool's arguments, which are an object."""
+    return {"type": "object", **tool.parameters}
 
 
 def described(tools: Sequence[Tool]) -> list[dict[str, Any]]:

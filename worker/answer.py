@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeAlias
 
@@ -55,6 +56,7 @@ class Answer:
         """This answer, of which ``entry`` hears how it goes on."""
         self._entry = entry
         entry.start(self.served_by)
+        weakref.finalize(self, entry.leave).atexit = False  # dropped events that nobody began to read close nothing
         return self
 
     async def result(self) -> dict[str, Any]:
@@ -92,7 +94,7 @@ class Answer:
                     self.usage = event.usage
                     self.neurons = self._meter(event.usage) if self._meter else None
                     if self._entry is not None:
-                        self._entry.finish(event.usage)
+                        self._entry.finish(event.usage, event.reason)
                 yield event
         except Exception as fault:
             error = AiError.of(fault, request_id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,10 +20,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.bindings import AI
-from worker.guard import LOCAL_HOSTS, Guard
+from worker.guard import LOCAL_HOSTS, Guard, Refuse, edge_refusal
 from worker.inspection import loaded_rows
+from worker.metrics import CONTENT_TYPE, Metrics
+from worker.recent import gathered
+from worker.request_log import tell
+from worker.tracing import Tracing
 
-_log = logging.getLogger("roost.requests")
 _CLIENT_LEFT = 499  # nginx's word for it; nobody receives it
 
 
@@ -33,22 +36,31 @@ def create_host(
     *,
     hosts: frozenset[str] | None = LOCAL_HOSTS,
     token: str | None = None,
+    refuse: Refuse = edge_refusal,
     exception_handlers: dict[Any, Any] | None = None,
+    tracing: Tracing | None = None,
 ) -> Starlette:
-    """The application that serves ``doors`` over ``ai``. ``hosts`` and ``token``: see :class:`Guard`."""
+    """The application that serves ``doors`` over ``ai``. ``hosts``, ``token`` and ``refuse``: see :class:`Guard`."""
     local = [
         Route("/cdn-cgi/local/health", _health, methods=["GET"]),
         Route("/cdn-cgi/local/ps", _ps, methods=["GET"]),
         Route("/cdn-cgi/local/usage", _usage, methods=["GET"]),
+        Route("/cdn-cgi/local/metrics", _metrics, methods=["GET"]),
     ]
     app = Starlette(
         routes=[*local, *doors],
-        middleware=[Middleware(_Edge), Middleware(Guard, hosts=hosts, token=token)],
+        middleware=[
+            Middleware(_Edge, tracing=tracing),
+            Middleware(Guard, hosts=hosts, token=token, refuse=refuse),
+        ],
         exception_handlers=exception_handlers,
         lifespan=_lifespan,
     )
     app.router.redirect_slashes = False
     app.state.ai = ai
+    app.state.metrics = Metrics(ai)
+    app.state.tracing = tracing
+    app.state.ready = False
     app.state.token = token
     return app
 
@@ -56,20 +68,41 @@ def create_host(
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     watching = asyncio.create_task(app.state.ai.pool.watch())
+    app.state.ready = True
     yield
+    app.state.ready = False
     watching.cancel()
     await app.state.ai.aclose()
+    if app.state.tracing is not None:
+        await asyncio.to_thread(app.state.tracing.close)
 
 
 async def _health(request: Request) -> Response:
+    """Whether it lives, whether it takes requests (else 503), what is loaded, and where models run."""
     ai: AI = request.app.state.ai
     loaded = {name: "loaded" for model in ai.loaded() for name in sorted(model.names)}
-    return JSONResponse({"status": "ok", "version": importlib.metadata.version("roost"), "models": loaded})
+    ready: bool = request.app.state.ready
+    told = {
+        "status": "ok" if ready else "stopping",
+        "live": True,
+        "ready": ready,
+        "version": importlib.metadata.version("roost"),
+        "device": str(ai.pool.device),
+        "models": loaded,
+    }
+    return JSONResponse(told, status_code=200 if ready else 503)
+
+
+async def _metrics(request: Request) -> Response:
+    """Prometheus' text."""
+    metrics: Metrics = request.app.state.metrics
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 async def _ps(request: Request) -> Response:
-    """What is in memory: a row per loaded artifact."""
-    return JSONResponse({"loaded": loaded_rows(request.app.state.ai)})
+    """What is in memory, a row per loaded artifact, and the requests that run."""
+    ai: AI = request.app.state.ai
+    return JSONResponse({"loaded": loaded_rows(ai), "requests": [entry.as_row() for entry in ai.recent.running()]})
 
 
 async def _usage(request: Request) -> Response:
@@ -85,15 +118,16 @@ class _Edge:
     its next request would send that into nowhere.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tracing: Tracing | None = None) -> None:
         self._app = app
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             return await self._app(scope, receive, lambda message: _ending(message, send))
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        started, status = time.perf_counter(), _CLIENT_LEFT
+        started, status, entries = time.perf_counter(), _CLIENT_LEFT, gathered()
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -102,11 +136,13 @@ class _Edge:
                 MutableHeaders(scope=message)["cf-ray"] = f"{secrets.token_hex(8)}-LOCAL"
             await send(message)
 
+        caller = self._tracing.caller(Headers(scope=scope)) if self._tracing else contextlib.nullcontext()
         try:
-            await self._app(scope, receive, watch)
+            with caller:
+                await self._app(scope, receive, watch)
         finally:
-            took = (time.perf_counter() - started) * 1000
-            _log.info("%s %s %d (%.0fms)", scope["method"], scope.get("roost.path", scope["path"]), status, took)
+            took = time.perf_counter() - started
+            tell(scope["method"], scope.get("roost.path", scope["path"]), status, took, entries)
 
 
 async def _ending(message: Message, send: Send) -> None:

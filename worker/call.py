@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from runtime.progress import Progress
 from worker.answer import Answer
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked: ``inputs`` as they came, ``extras`` of the door."""
+    """What is asked: ``inputs`` as they came, ``extras`` of the door; ``progress`` hears how far it comes."""
 
     model: str
     inputs: object
     extras: Mapping[str, Any]
     request_id: str
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def streaming(self) -> bool:

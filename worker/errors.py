@@ -22,6 +22,7 @@ from runtime.errors import (
     FinetuneIncomplete,
     FinetuneTaken,
     JsonCut,
+    JsonUnmet,
     LoraUnsupported,
     NoGrammars,
     NoWeights,
@@ -95,6 +96,18 @@ class NoApiRoute(LookupError):
     """A path within the API that leads nowhere."""
 
 
+class NoCredentials(PermissionError):
+    """A call of the API that says nothing of who makes it, where this roost asks for a token."""
+
+
+class BadAuthorization(PermissionError):
+    """A call of the API whose Authorization header bears no bearer's token, where this roost asks for one."""
+
+
+class BadToken(PermissionError):
+    """The API was asked to verify a token that isn't the one that this roost asks for."""
+
+
 class Unauthorized(PermissionError):
     """A call without the token that this roost asks for."""
 
@@ -124,8 +137,12 @@ CODES: dict[type[Exception], Code] = {
     ClientLeft: Code(3008, 408, "Ai", "Request was aborted"),
     ContextTooLong: Code(5021, 413, "Ai"),
     JsonCut: Code(5024, 400, "Ai", "JSON Mode couldn't be met: {fault}"),
+    JsonUnmet: Code(5024, 400, "Ai", "JSON Mode couldn't be met: {fault}"),
     JsonModeUnsupported: Code(5025, 400, "Ai", "This model doesn't support JSON Schema."),
     Overloaded: Code(3040, 429, "Ai", "Capacity temporarily exceeded, please try again."),
+    BadToken: Code(1000, 401, "Ai", "Invalid API Token"),
+    BadAuthorization: Code(6003, 400, "Ai", "Invalid request headers"),
+    NoCredentials: Code(9106, 400, "Ai", "Missing X-Auth-Key, X-Auth-Email or Authorization headers"),
     Unauthorized: Code(10000, 401, "Ai", "Authentication error"),
     ForeignHost: Code(9109, 403, "Ai"),
     NoRoute: Code(7000, 404, "Ai", "No route for that URI"),

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from html import escape
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -15,13 +16,19 @@ from starlette.types import Receive, Scope, Send
 
 from worker.bindings.assets import Assets
 from worker.bindings.binding import Incoming, Outgoing, raw
+from worker.bindings.service import Target
 from worker.isolate_process import WorkerFault
 from worker.isolates import PythonWorker
 from worker.location import CF
+from worker.request_log import line_of
+from worker.socket_front import SocketFront
+from worker.sockets import IsolateSocket
 
 _log = logging.getLogger("roost.worker")
 _SCHEDULED = ("/cdn-cgi/handler/scheduled", "/cdn-cgi/mf/scheduled")
-_HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade"}
+_HOPS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "date"}  # the server writes its own
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_LINGER = 2.0  # seconds for the rest of a body that nobody reads
 _PIECES = 4  # of a request's body, read ahead of the Worker
 _PAGE = """<!doctype html><meta charset="utf-8"><title>{name}</title>
 <style>body{{font:16px system-ui;margin:3em}}pre{{background:#f4f4f4;padding:1em;overflow:auto}}</style>
@@ -34,15 +41,19 @@ class Front:
 
     def __init__(self, worker: PythonWorker, assets: Assets | None = None) -> None:
         self._worker = worker
-        self._assets = assets
+        self.assets = assets
+        self._sockets = SocketFront(self.fetch, self._page)
+
+    def end_sockets(self) -> None:
+        """Close the WebSockets that are open: roost ends."""
+        self._sockets.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; stop when its client leaves."""
         if scope["type"] == "lifespan":
             return await _lifespan(receive, send)
         if scope["type"] == "websocket":
-            await receive()
-            return await send({"type": "websocket.close", "code": 1011, "reason": "no WebSockets in roost yet"})
+            return await self._sockets(scope, receive, send)
         request = _Request(scope, receive)
         answering = asyncio.create_task(self._answer(request, send))
         leaving = asyncio.create_task(request.pump())
@@ -56,20 +67,27 @@ class Front:
             leaving.cancel()
             answering.cancel()
 
-    async def fetch(self, request: Outgoing) -> Incoming:
-        """The answer of assets and Worker to ``request``; raises :class:`WorkerFault`."""
-        if self._assets is not None and (found := self._assets.before_worker(request)) is not None:
+    async def fetch(self, request: Outgoing, target: Target | None = None) -> Incoming:
+        """The answer of assets and Worker to ``request``; raises :class:`WorkerFault`.
+
+        ``target``: of a service binding; a class that it names is asked without the assets before it.
+        """
+        named = target is not None and target.entrypoint is not None
+        if not named and self.assets is not None and (found := self.assets.before_worker(request)) is not None:
             return found
         headers = list(request.headers)
         head = {"op": "fetch", "method": request.method, "url": request.url, "headers": headers, "cf": CF}
+        head |= target.head if target is not None else {}
         sent = None if request.method in ("GET", "HEAD") else request.body
         try:
             answer, body = await self._worker.exchange(head, sent)
         except WorkerFault as fault:
-            if fault.told.get("passes_through") and self._assets is not None:
-                return await self._assets.fetch(request)
+            if fault.told.get("passes_through") and self.assets is not None:
+                return await self.assets.fetch(request)
             raise
         kept = [(name, value) for name, value in answer["headers"] if name not in _HOPS]
+        if isinstance(body, IsolateSocket):
+            return Incoming(101, kept, socket=body, left=body.aclose)
         return Incoming(answer["status"], kept, body, answer["statusText"])
 
     async def _answer(self, request: _Request, send: Send) -> None:
@@ -84,13 +102,13 @@ class Front:
             found = self._page(fault, request.header("accept"))
             status = found.status
         try:
-            await _send(found, send)
+            await _send(found, send, request)
         except WorkerFault as fault:  # after the head has gone: the connection breaks off, which clients notice
             _log.error("%s", fault.told.get("traceback") or fault)
             raise
         finally:
-            took = (time.perf_counter() - started) * 1000
-            _log.info("%s %s %d (%.0fms)", request.scope["method"], request.scope["path"], status, took)
+            took = time.perf_counter() - started
+            _log.info("%s", line_of(request.scope["method"], request.scope["path"], status, took))
 
     async def scheduled(self, cron: str, at: float) -> None:
         """Run the Worker's scheduled handler; raises :class:`WorkerFault`."""
@@ -125,14 +143,34 @@ class _Request:
         self.scope = scope
         self._receive = receive
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES)
+        self._passed_over = False
+        self._whole = asyncio.Event()
 
     async def pump(self) -> None:
         """Read what the client sends; return when it leaves."""
-        while (message := await self._receive())["type"] == "http.request":
-            if piece := message.get("body"):
-                await self._pieces.put(piece)
-            if not message.get("more_body"):
-                await self._pieces.put(None)
+        try:
+            while (message := await self._receive())["type"] == "http.request":
+                if not message.get("more_body"):
+                    self._whole.set()
+                if (piece := message.get("body")) and not self._passed_over:
+                    await self._pieces.put(piece)
+                if not message.get("more_body") and not self._passed_over:
+                    await self._pieces.put(None)
+        finally:
+            self._whole.set()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has come."""
+        return self._whole.is_set()
+
+    async def rest(self) -> None:
+        """Pass over what the Worker has not read: a client that still sends, and the server, would wait for ever."""
+        self._passed_over = True
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._whole.wait(), _LINGER)
 
     def header(self, name: str) -> str:
         """A header's value, empty for none."""
@@ -156,19 +194,26 @@ class _Request:
             yield piece
 
 
-async def _send(found: Incoming, send: Send) -> None:
+async def _send(found: Incoming, send: Send, request: _Request) -> None:
     headers = raw(found.headers)
-    if isinstance(found.body, bytes) and not any(name == b"content-length" for name, _ in headers):
+    told = any(name == b"content-length" for name, _ in headers)
+    if isinstance(found.body, bytes) and not told and found.status not in _WITHOUT_BODY:
         headers.append((b"content-length", str(len(found.body)).encode()))
     await send({"type": "http.response.start", "status": found.status, "headers": headers})
-    if isinstance(found.body, bytes):
+    if isinstance(found.body, bytes) and request.whole:
         return await send({"type": "http.response.body", "body": found.body})
     try:
-        async for piece in found.body:
+        async for piece in _once(found.body) if isinstance(found.body, bytes) else found.body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await request.rest()
         await send({"type": "http.response.body"})
     finally:
-        await found.body.aclose()
+        if not isinstance(found.body, bytes):
+            await found.body.aclose()
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes]:
+    yield body
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -9,7 +9,8 @@ that name as their Host, and are refused here before any door sees them.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import HTTPConnection
@@ -30,13 +31,31 @@ STATIC = f"{PAGES}static"
 """The pages' own files: the entrance has to look like something, too."""
 PAGE_COOKIE = "roost-pages"
 OPEN_PATHS = frozenset({f"{PAGES}health", ENTRANCE})
+Refuse: TypeAlias = Callable[[HTTPConnection, Exception], Response]
+
+
+def edge_refusal(_connection: HTTPConnection, fault: Exception) -> Response:
+    """The edge's envelope."""
+    error = AiError.of(fault)
+    return JSONResponse(error.to_edge_envelope(), status_code=error.status)
 
 
 class Guard:
-    """ASGI middleware. ``hosts``: names that may stand in Host, ``None`` for any (only where a token is set)."""
+    """ASGI middleware. ``hosts``: names that may stand in Host, ``None`` for any (only where a token is set).
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None = LOCAL_HOSTS, token: str | None = None) -> None:
+    ``refuse`` makes the answer to what is turned away.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: frozenset[str] | None = LOCAL_HOSTS,
+        token: str | None = None,
+        refuse: Refuse = edge_refusal,
+    ) -> None:
         self._app = app
+        self._refuse = refuse
         self._hosts = hosts
         self._token = token
 
@@ -44,20 +63,20 @@ class Guard:
         """Pass the request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
-        refused = self._refusal(HTTPConnection(scope))
-        await (refused or self._app)(scope, receive, send)
+        connection = HTTPConnection(scope)
+        await (self._turned_away(connection) or self._app)(scope, receive, send)
 
-    def _refusal(self, request: HTTPConnection) -> Callable[[Scope, Receive, Send], Awaitable[None]] | None:
+    def _turned_away(self, request: HTTPConnection) -> Response | None:
         host = request.headers.get("host", "")
         name = host[: host.rfind("]") + 1] or host.partition(":")[0]
         if self._hosts is not None and name.lower() not in self._hosts:
-            return _refuse(ForeignHost(f"roost doesn't serve the host {name!r}"))
+            return self._refuse(request, ForeignHost(f"roost doesn't serve the host {name!r}"))
         path = request.url.path
         if not self._token or path in OPEN_PATHS or path.startswith(f"{STATIC}/"):
             return None
         if is_token(given_token(request), self._token) or _holds_cookie(request, self._token):
             return None
-        return _to_entrance(request) if _wants_page(request) else _refuse(Unauthorized("no token"))
+        return _to_entrance(request) if _wants_page(request) else self._refuse(request, Unauthorized("no token"))
 
 
 def is_token(given: str, token: str) -> bool:
@@ -102,8 +121,3 @@ def given_token(request: HTTPConnection) -> str:
 def _text(request: HTTPConnection, header: str) -> str:
     """A header as text: the server reads it as latin-1, clients write UTF-8."""
     return request.headers.get(header, "").encode("latin-1").decode("utf-8", "surrogateescape")
-
-
-def _refuse(fault: Exception) -> JSONResponse:
-    error = AiError.of(fault)
-    return JSONResponse(error.to_edge_envelope(), status_code=error.status)

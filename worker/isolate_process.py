@@ -18,10 +18,12 @@ from typing import Any
 import psutil
 
 from worker.isolate.frames import Connection
+from worker.isolate.sockets import INTERNAL_ERROR
 
 _MAIN = Path(__file__).parent / "isolate" / "main.py"
 _MARGIN = 2.0  # seconds without a sign of life, past the wall limit: not even the isolate's own watch could run
 _GRACE = 30.0  # seconds for a retired isolate's requests and waitUntil work, as on the platform
+_RESTARTED = 1012  # "service restart": clients connect again
 _FLAGS = ("-I", "-B", "-u", "-X", "faulthandler")  # -B: a file changed twice in a second is read again
 _PYTHON = ("bin/python", "Scripts/python.exe")
 
@@ -33,14 +35,22 @@ class WorkerFault(Exception):
         super().__init__(str(told.get("message", "")))
         self.told = told
 
+    @property
+    def close_code(self) -> int:
+        """What WebSockets that it ends are closed with."""
+        return int(self.told.get("close_code", INTERNAL_ERROR))
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``wall``: seconds without an ``await``. ``memory``: bytes. ``None``: none. ``inspect``: for ``breakpoint()``."""
+    """``wall``: seconds without an ``await``. ``memory``: bytes. ``None``: none.
+
+    ``inspect``: what ``breakpoint()`` does: ``pdb``, or debugpy's host and port; ``None``: nothing.
+    """
 
     wall: float | None = 30.0
     memory: int | None = 512 << 20
-    inspect: bool = False
+    inspect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +112,7 @@ class IsolateProcess:
     async def start(self, host: Path) -> None:
         """Start it and return once it serves; raises :class:`WorkerFault` if it can't."""
         ours, theirs = socket.socketpair()
-        inspect = self._spec.limits.inspect
+        inspect = self._spec.limits.inspect == "pdb"
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 *(str(_interpreter(self._spec.project)), *_FLAGS, str(_MAIN), str(theirs.fileno())),
@@ -155,7 +165,7 @@ class IsolateProcess:
 
     async def _kill_later(self) -> None:
         await asyncio.wait({self.ended}, timeout=_GRACE)
-        await self.kill()
+        await self.kill(_said("Reloaded", "the Worker has a newer isolate") | {"close_code": _RESTARTED})
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         limits = self._spec.limits

@@ -6,25 +6,28 @@ import asyncio
 import itertools
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from worker.isolate.frames import Closed, Connection, Fault
 from worker.isolate_process import IsolateProcess, WorkerFault, WorkerSpec
 from worker.services import Services
+from worker.sockets import IsolateSocket
 
 _PATIENCE = 5.0  # seconds for a process whose connection has closed to end
 
 
 class PythonWorker:
-    """The Worker of ``spec``, with its bindings in ``services``."""
+    """The Worker of ``spec``, with its bindings in ``services``; :meth:`become` changes both."""
 
     def __init__(self, spec: WorkerSpec, services: Services) -> None:
         self.spec = spec
         self._services = services
         self._current: IsolateProcess | None = None
-        self._all: set[IsolateProcess] = set()
+        self._all: dict[IsolateProcess, Services] = {}
+        self._open: dict[Services, tuple[Path, AsyncExitStack]] = {}
+        self._closing: set[asyncio.Future[None]] = set()
         self._starting = asyncio.Lock()
         self._numbers = itertools.count()
         self._folder: Path
@@ -34,11 +37,13 @@ class PythonWorker:
         """Serve while the block runs; its end is every isolate's."""
         with tempfile.TemporaryDirectory(prefix="roost-") as name:
             self._folder = Path(name)
-            async with self._services.at(self._folder / "host"):
-                try:
-                    yield
-                finally:
-                    await asyncio.gather(*(isolate.kill() for isolate in self._all))
+            await self._host()
+            try:
+                yield
+            finally:
+                await asyncio.gather(*(isolate.kill() for isolate in self._all))
+                await asyncio.gather(*self._closing, *(stack.aclose() for _, stack in self._open.values()))
+                self._open.clear()
 
     async def isolate(self) -> IsolateProcess:
         """The isolate for the next request; raises :class:`WorkerFault` if none can be started."""
@@ -46,6 +51,11 @@ class PythonWorker:
             if self._current is None or self._current.retired or self._current.ended.done():
                 self._current = await self._fresh()
             return self._current
+
+    def become(self, spec: WorkerSpec, services: Services | None = None) -> None:
+        """Be this from the next isolate on. Those that are there keep the services that they began with."""
+        self.spec = spec
+        self._services = services or self._services
 
     async def reload(self) -> None:
         """Use the Worker's files as they are now; raises :class:`WorkerFault` if they don't start."""
@@ -58,20 +68,39 @@ class PythonWorker:
                     before.retire()
 
     async def _fresh(self) -> IsolateProcess:
+        host = await self._host()
         made = IsolateProcess(self.spec, self._folder / str(next(self._numbers)))
-        self._all.add(made)
-        made.ended.add_done_callback(lambda _: self._all.discard(made))
+        self._all[made] = self._services
+        made.ended.add_done_callback(lambda _: self._ended(made))
         try:
-            await made.start(self._folder / "host")
+            await made.start(host)
         except BaseException:
             await made.kill()
             raise
         return made
 
+    async def _host(self) -> Path:
+        """Where isolates that start now find their services."""
+        if self._services not in self._open:
+            path, stack = self._folder / f"host-{next(self._numbers)}", AsyncExitStack()
+            await stack.enter_async_context(self._services.at(path))
+            self._open[self._services] = path, stack
+        return self._open[self._services][0]
+
+    def _ended(self, isolate: IsolateProcess) -> None:
+        """Close the services that nobody uses any more."""
+        services = self._all.pop(isolate)
+        if services is not self._services and services not in self._all.values() and services in self._open:
+            closing = asyncio.ensure_future(self._open.pop(services)[1].aclose())
+            closing.add_done_callback(self._closing.discard)
+            self._closing.add(closing)
+
     async def exchange(
         self, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None = None
-    ) -> tuple[dict[str, Any], bytes | AsyncGenerator[bytes]]:
+    ) -> tuple[dict[str, Any], bytes | AsyncGenerator[bytes] | IsolateSocket]:
         """Send a message; the head of the answer, and its body: whole, or pieces that must be read or closed.
+
+        With status 101 it is a WebSocket in place of a body, which must be finished.
 
         Raises :class:`WorkerFault`, here or while the body is read. Cancelling this calls the exchange off.
         """
@@ -83,14 +112,18 @@ class PythonWorker:
             else:
                 sending = asyncio.create_task(connection.send(head, body))
             answer = await connection.receive_head()
-        except (Fault, Closed) as error:
-            raise await self._fault(isolate, connection, error) from None
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if sending is not None:
+                sending.cancel()
+            if isinstance(error, Fault | Closed):
+                raise await self._fault(isolate, error) from None
             raise
         finally:
             if sending is not None:
                 sending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if answer.get("status") == 101:
+            return answer, IsolateSocket(isolate, connection, _PATIENCE)
         if (sending is None or sending.done()) and (whole := connection.body_at_hand()) is not None:
             isolate.keep(connection)
             return answer, whole
@@ -99,7 +132,7 @@ class PythonWorker:
     async def call(self, head: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a message where neither has a body; raises :class:`WorkerFault`."""
         answer, body = await self.exchange(head)
-        if not isinstance(body, bytes):
+        if isinstance(body, AsyncGenerator):
             async for _ in body:
                 pass
         return answer
@@ -121,15 +154,17 @@ class PythonWorker:
                 yield piece
             whole = sending is None or sending.done()
         except (Fault, Closed) as error:
-            raise await self._fault(isolate, connection, error) from None
+            raise await self._fault(isolate, error) from None
         finally:
             if whole:
                 isolate.keep(connection)
             else:
                 connection.close()
+                if sending is not None:
+                    sending.cancel()  # it may wait for the client's next piece
+                    await asyncio.wait({sending})
 
-    async def _fault(self, isolate: IsolateProcess, connection: Connection, error: Fault | Closed) -> WorkerFault:
-        connection.close()
+    async def _fault(self, isolate: IsolateProcess, error: Fault | Closed) -> WorkerFault:
         if isinstance(error, Fault):
             if error.told.get("fatal"):
                 isolate.retire()

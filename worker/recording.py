@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from runtime.answer_text import TokenLogprob
 from runtime.config import Usage
 from runtime.pool import ServedBy
-from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tasks.text_generation import Event, Finished, Result, TextDelta
 from runtime.tool_calls import ToolCall
 from worker.answer import Answer
 from worker.call import Ask, Call
@@ -87,7 +87,7 @@ class Replayer:
         served_by = ServedBy(**reply["served_by"]) if reply["served_by"] else None
         return Answer(
             _replayed(reply, call.request_id),
-            streaming=call.streaming,
+            streaming=call.streaming and not any("result" in event for event in reply["events"]),
             request_id=call.request_id,
             served_by=served_by,
         )
@@ -114,16 +114,19 @@ def _read(folder: Path) -> Iterator[tuple[str, Json]]:
 
 
 def _asked(call: Call) -> Json:
-    return {"model": call.model, "inputs": _normal(call.inputs), "extras": _normal(call.extras)}
+    inputs = call.inputs
+    if isinstance(inputs, Mapping):
+        inputs = {name: value for name, value in inputs.items() if name not in ("stream", "stream_options")}
+    return {"model": call.model, "inputs": _normal(inputs), "extras": _normal(call.extras)}
 
 
 def _normal(value: Any) -> Any:
-    """Without what makes no difference; what isn't JSON as its text, for it will be refused."""
+    """Without nulls; what isn't JSON as its text, for it will be refused."""
     if isinstance(value, Mapping):
         return {
             str(name): _normal(entry)
             for name, entry in sorted(value.items(), key=lambda pair: str(pair[0]))
-            if entry is not None and name not in ("stream", "stream_options")
+            if entry is not None
         }
     if isinstance(value, list | tuple):
         return [_normal(entry) for entry in value]
@@ -137,7 +140,7 @@ def _key(asked: Json) -> str:
 
 def _file_name(asked: Json) -> str:
     last = re.sub(r"[^a-z0-9.-]+", "-", asked["model"].rpartition("/")[2].lower())[:_NAME_LENGTH]
-    return f"{last}-{_key(asked)[:12]}.json"
+    return f"{last.strip('-') or 'model'}-{_key(asked)[:12]}.json"
 
 
 def _differences(asked: Json, recording: Json) -> list[str]:
@@ -170,6 +173,8 @@ def _written(event: Event) -> Json:
             return {"text": text, "tokens": [asdict(token) for token in tokens]} if tokens else {"text": text}
         case ToolCall():
             return {"call": asdict(event)}
+        case Result(value):
+            return {"result": value}
         case Finished(reason, usage, is_json):
             return {"finished": reason, "usage": usage.as_dict(), "json": is_json}
 
@@ -178,6 +183,8 @@ async def _replayed(reply: Json, request_id: str) -> AsyncGenerator[Event]:
     for event in reply["events"]:
         if "call" in event:
             yield ToolCall(**event["call"])
+        elif "result" in event:
+            yield Result(event["result"])
         elif "usage" in event:
             yield Finished(event["finished"], Usage.from_dict(event["usage"]), event["json"])
         else:

@@ -12,7 +12,7 @@ from catalog import InvalidInput, UnknownModel
 from catalog.shape import Shape
 from runtime.config import Usage
 from runtime.pool import ServedBy
-from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tasks.text_generation import Event, Finished, Result, TextDelta
 from worker.answer import Answer
 from worker.errors import AiError, NoRoost, StreamBroken
 from worker.streams import CONTENT_TYPE, parse_call, parse_frames
@@ -21,6 +21,7 @@ _PATIENCE = httpx.Timeout(10, read=None)  # seconds; a long prompt on a CPU take
 _JSON = "application/json"
 SHAPE_HEADER = "x-roost-shape"
 """Asks a roost for the native shape, whatever the card promises; in the reply, what that would have been."""
+_REQUEST_ID = "cf-ai-req-id"
 
 
 class RemoteAI:
@@ -48,7 +49,7 @@ class RemoteAI:
         answer = Answer(
             _streamed(response) if kind == CONTENT_TYPE else _whole(response),
             streaming=kind == CONTENT_TYPE,
-            request_id=response.headers.get("cf-ai-req-id", ""),
+            request_id=response.headers.get(_REQUEST_ID, ""),
             served_by=_served_by(model, response.headers),
         )
         return answer.shaped(_shape(response.headers), model, inputs)
@@ -109,6 +110,9 @@ async def _whole(response: httpx.Response) -> AsyncGenerator[Event]:
     try:
         await response.aread()
         result = response.json()
+        if "usage" not in result and _REQUEST_ID in response.headers:  # a roost's, and no text, which has a usage
+            yield Result(dict(result))
+            return
         said, counts = result["response"], Usage.from_dict(result["usage"])
         calls = [parse_call(call) for call in result.get("tool_calls", ())]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:

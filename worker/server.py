@@ -12,7 +12,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.types import ASGIApp
 
-from worker import connections
+from worker import connections, websocket_stream
+from worker.isolate.sockets import MAX_MESSAGE
 
 GRACE = 8.0
 """Seconds that running requests are given to end at shutdown; docker stop kills what takes 10."""
@@ -80,6 +81,7 @@ async def serve_until(
     closes them.
     """
     connections.install()
+    websocket_stream.install()
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     if tls is not None:
@@ -88,6 +90,7 @@ async def serve_until(
     config.include_server_header = False
     config.graceful_timeout = config.shutdown_timeout = grace + _FAREWELL
     config.keep_alive_timeout = _KEEP_ALIVE
+    config.websocket_max_message_size = MAX_MESSAGE
     config.accesslog = None
     config.errorlog = None
     if ready is not None:

@@ -9,13 +9,23 @@ from typing import Any
 
 import click
 
+from runtime.artifacts import TEXT_EMBEDDINGS
 from runtime.precision import CHOICES
 from worker import AI, TextDelta
 from worker.answer import Answer
 from worker.bindings.ai import refuse_what_cannot_run
 from worker.forms.native import NativeForm
 from worker.server import GRACE
-from wrangler_compat import dev_commands, finetune_commands, model_commands, serving, usage_commands
+from wrangler_compat import (
+    d1_commands,
+    dev_commands,
+    finetune_commands,
+    model_commands,
+    ps_commands,
+    serving,
+    stand_ins,
+    usage_commands,
+)
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
 
@@ -65,15 +75,16 @@ def run(
     deterministic: bool,
 ) -> None:
     """Run MODEL on PROMPT and stream the answer to the terminal."""
-    inputs = {"prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
-    if as_json:
-        inputs["stream"] = False
     ai = AI(url=url, stand_in=not no_stand_in, device=device, deterministic=deterministic)
+    task = serving.task_of(ai.catalog, model)
+    inputs = {"text" if task == TEXT_EMBEDDINGS else "prompt": prompt, "stream": not no_stream, **_inputs(pairs)}
+    if as_json or task == TEXT_EMBEDDINGS:
+        inputs["stream"] = False
     if url is None:
         card = ai.catalog[model]  # before anything is fetched
         refuse_what_cannot_run(card)
         card.validate_inputs(inputs)
-        serving.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device)
+        stand_ins.fetch_stand_in(allowed=not (no_stand_in or offline), model=model, device=ai.pool.device, task=task)
     asyncio.run(_print_answer(ai, model, inputs, as_json=as_json))
 
 
@@ -99,7 +110,7 @@ async def _result_of(answer: Answer) -> str:
 async def _text_of(answer: Answer) -> str:
     """What is said, whatever shape the card gives it; JSON that was asked for is indented."""
     said = await NativeForm().whole(answer)
-    shown = said["response"]
+    shown = said.get("response", said)
     return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=2)
 
 
@@ -163,6 +174,14 @@ async def _text_of(answer: Answer) -> str:
     show_default=True,
     help="Seconds that running answers are given to end at SIGTERM or Ctrl-C; a second one ends roost at once.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="How requests are logged.",
+)
+@click.option("--log-prompts", is_flag=True, help="Log what is asked, too; without it no prompt is in any log.")
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:
@@ -214,10 +233,12 @@ def pull(**options: Any) -> None:
     click.echo(f"{artifact.manifest.weights} {artifact.manifest.described}{note} at {artifact.folder}")
 
 
+main.add_command(d1_commands.d1)
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)
 main.add_command(model_commands.models)
+main.add_command(ps_commands.ps)
 main.add_command(usage_commands.usage)
 
 
@@ -236,14 +257,6 @@ def rm(model: str | None, stand_in: bool) -> None:
 def cache(as_json: bool) -> None:
     """Show the weights on disk and what they take."""
     serving.show_cache(as_json=as_json)
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@one_line_errors
-def ps(as_json: bool) -> None:
-    """Show the running roost and the models it has in memory."""
-    serving.show_ps(as_json=as_json)
 
 
 def _inputs(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ _NPX = "this project has no wrangler of its own, so npx looks for one: npm insta
 class DevOptions:
     """The options of ``roost dev`` that are not the doors'. ``more``: the arguments after ``--``, for wrangler.
 
-    ``beside``: the configurations of Workers behind service bindings, of Python Workers alone.
+    ``beside``: the configurations of Workers behind service bindings, of Python Workers alone. ``env_files``: relative
+    to each configuration.
     """
 
     port: int | None = None
@@ -39,14 +40,15 @@ class DevOptions:
     more: tuple[str, ...] = ()
     beside: tuple[Path, ...] = ()
     python: PythonOptions = field(default_factory=PythonOptions)
+    env_files: tuple[Path, ...] = ()
 
 
 async def dev(options: DevOptions, doors: serving.ServeOptions) -> int:
     """Serve until the tool or roost is ended; the tool's exit status."""
     environment = options.environment or os.environ.get("CLOUDFLARE_ENV") or None
-    project = open_project(Path.cwd(), options.config, environment)
+    project = open_project(Path.cwd(), options.config, environment, options.env_files)
     if is_python(project):
-        others = [open_project(Path.cwd(), config, environment) for config in options.beside]
+        others = [open_project(Path.cwd(), config, environment, options.env_files) for config in options.beside]
         return await serve_python([project, *others], options.port, options.python, doors)
     if options.beside:
         raise ProjectError("several -c are for Python Workers: wrangler takes its own after --")
@@ -54,7 +56,8 @@ async def dev(options: DevOptions, doors: serving.ServeOptions) -> int:
         click.echo(f"note: {note}", err=True)
     if options.engine == "workerd":
         return await serve_with_workerd(project, options.port, doors, options.more)
-    command = wrangler_dev(project, options.port, options.config, options.more)
+    more = [*(word for file in options.env_files for word in ("--env-file", str(file))), *options.more]
+    command = wrangler_dev(project, options.port, options.config, more)
     if Path(command[0]).stem == "npx":
         click.echo(f"note: {_NPX}", err=True)
 

@@ -20,10 +20,19 @@ from wrangler_compat.one_line import one_line_errors
 from wrangler_compat.python_workers import PythonOptions
 from wrangler_compat.running import find_running
 
+_DEBUGPY = "127.0.0.1:5678"  # what editors try first
+
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65_535), help="The Worker's port; wrangler's own default is 8787.")
 @click.option("--env", "environment", metavar="NAME", help="The environment of the configuration to use.")
+@click.option(
+    "--env-file",
+    "env_files",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="In place of .dev.vars and .env, relative to the configuration; a later one wins.",
+)
 @click.option(
     "-c",
     "--config",
@@ -45,7 +54,15 @@ from wrangler_compat.running import find_running
 @click.option("--no-stand-in", is_flag=True, help="Only models with weights of their own answer.")
 @click.option("--offline", is_flag=True, help="Never fetch anything.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--inspect", is_flag=True, help="Python Workers: breakpoint() stops in this terminal; no wall limit.")
+@click.option(
+    "--inspect",
+    is_flag=False,
+    flag_value="pdb",
+    metavar="[=DEBUGGER]",
+    callback=lambda _, __, given: _debugger(given),
+    help="Python Workers: breakpoint() stops, without a wall limit: in this terminal, or with =debugpy or =HOST:PORT "
+    "where an editor attaches.",
+)
 @click.option(
     "--allow-missing", is_flag=True, help="Python Workers: a binding that roost lacks fails at its first use."
 )
@@ -84,8 +101,21 @@ def dev(wrangler_args: tuple[str, ...], **given: Any) -> None:
         wrangler_args,
         tuple(beside),
         PythonOptions(limits, given["allow_missing"]),
+        given["env_files"],
     )
     click.get_current_context().exit(asyncio.run(run_dev(options, doors)))
+
+
+def _debugger(given: str | None) -> str | None:
+    """pdb, or the host and the port of debugpy."""
+    if given in (None, "pdb"):
+        return given
+    if given == "debugpy":
+        return _DEBUGPY
+    host, _, port = str(given).rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise click.BadParameter(f"{given} is none of pdb, debugpy, PORT and HOST:PORT")
+    return f"{host or '127.0.0.1'}:{port}"
 
 
 @click.command("env")

@@ -13,15 +13,15 @@ from runtime.device import memory_share
 from runtime.device_fit import needs_of
 from runtime.errors import DeviceUnavailable
 from runtime.estimate import Needs, disk_bytes, memory_bandwidth, needs, parameters, parameters_in_name
-from runtime.tasks import TASKS
 
+_WRITES = "Text Generation"  # what tokens per second mean something for
 _ON_GPU = {"int4": 5.0, "fp16": 16.0}  # bits per weight where only their number is known
 
 
 def needs_here(card: ModelCard, store: ArtifactStore) -> list[dict[str, Any]]:
     """What it takes in each precision; nothing where its size isn't known."""
     own = store.find(artifact_key(card.name))
-    if card.task.name in TASKS and own and own.manifest.shape is None:  # made elsewhere: it comes in one precision
+    if card.task.name == _WRITES and own and own.manifest.shape is None:  # made elsewhere: it comes in one precision
         return [asdict(Needs(own.manifest.precision, own.size, own.size, memory_bandwidth() / own.size))]
     weights = _parameters(card, store)
     return [] if weights is None else [asdict(found) for found in needs(weights, memory_bandwidth())]
@@ -74,7 +74,7 @@ def gpu_sentence(found: dict[str, Any]) -> str:
 
 
 def _parameters(card: ModelCard, store: ArtifactStore) -> int | None:
-    if card.task.name not in TASKS:
+    if card.task.name != _WRITES:
         return None
     own = store.find(artifact_key(card.name))
     return parameters(own.manifest.shape) if own and own.manifest.shape else parameters_in_name(card.name)

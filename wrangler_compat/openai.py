@@ -22,9 +22,10 @@ from worker.forms.chosen import wants_usage
 from worker.forms.completion import CompletionForm
 from worker.forms.openai import openai_error
 from worker.forms.responses import ResponsesForm
-from worker.requests import read_json, until_client_leaves
+from worker.forms.tools import is_legacy
+from worker.requests import read_json
 from wrangler_compat import openai_inputs
-from wrangler_compat.openai_embeddings import embeddings_list
+from wrangler_compat.openai_embeddings import of_embeddings
 from wrangler_compat.rest import failure_envelope
 
 _PREFIX = "/client/v4/accounts/{account}/ai/v1"
@@ -56,7 +57,7 @@ def _running(read: _Read) -> Callable[[Request], Awaitable[Response]]:
 
 def _chat(body: dict[str, Any]) -> Question:
     asked, extras = openai_inputs.of_chat(body)
-    return Question(asked, ChatForm(asked[0], usage=wants_usage(body)), extras)
+    return Question(asked, ChatForm(asked[0], usage=wants_usage(body), legacy=is_legacy(body)), extras)
 
 
 def _completion(body: dict[str, Any]) -> Question:
@@ -70,14 +71,11 @@ def _response(body: dict[str, Any]) -> Question:
 
 
 async def _embeddings(request: Request) -> Response:
-    ai: AI = request.app.state.ai
-    try:
-        body = await read_json(request)
-        model, inputs = openai_inputs.of_embeddings(ai.catalog, body)
-        result = await until_client_leaves(request, ai.run(model, inputs))
-        return JSONResponse(embeddings_list(model, result, as_base64=body.get("encoding_format") == "base64"))
-    except Exception as fault:
-        return openai_refusal(AiError.of(fault))
+    async def question(request: Request) -> Question:
+        ai: AI = request.app.state.ai
+        return of_embeddings(ai.catalog, await read_json(request))
+
+    return await answer_question(request, question, openai_refusal)
 
 
 async def _models(request: Request) -> Response:
@@ -99,7 +97,9 @@ async def _model(request: Request) -> Response:
 def openai_refusal(error: AiError) -> JSONResponse:
     """Cloudflare's envelope, and in it what OpenAI's SDKs look for."""
     answer = failure_envelope(error)
-    return JSONResponse({**answer, **openai_error(error)}, status_code=error.status, headers=error.headers)
+    return JSONResponse(
+        {**answer, **openai_error(error, error.message)}, status_code=error.status, headers=error.headers
+    )
 
 
 def _described(name: str, author: str) -> dict[str, Any]:

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from catalog import Catalog
 from runtime.errors import BadParameter
 from worker.doors import Asked
-from worker.forms.items import of_developer, read_response
+from worker.forms.items import of_message, read_response
+from worker.forms.tools import with_allowed, with_tools
 
 Read: TypeAlias = tuple[Asked, dict[str, Any]]
 _EXTRAS = ("stop", "logprobs", "top_logprobs", "logit_bias")
+# Says who asks, or how it is to be sent, and nothing of what is asked: a recording is the same without it.
+_OF_THE_CALL = (
+    "include",
+    "metadata",
+    "model",
+    "n",
+    "options",
+    "prompt_cache_key",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+)
+_OF_RESPONSES = ("input", "instructions", "max_output_tokens", "reasoning", "text", "truncation")
 
 
 def of_chat(body: Mapping[str, Any]) -> Read:
@@ -19,8 +33,8 @@ def of_chat(body: Mapping[str, Any]) -> Read:
     inputs = _sampling(body)
     inputs.pop("prompt", None)
     if isinstance(inputs.get("messages"), list):
-        inputs["messages"] = [of_developer(message) for message in inputs["messages"]]
-    return _asked(body, inputs)
+        inputs["messages"] = [of_message(message) for message in inputs["messages"]]
+    return _asked(body, with_tools(inputs))
 
 
 def of_completion(body: Mapping[str, Any]) -> Read:
@@ -42,25 +56,14 @@ def of_response(body: Mapping[str, Any]) -> Read:
     """``responses``."""
     inputs = {**_sampling(body), **read_response(body)}
     inputs.pop("prompt", None)
-    inputs.pop("input", None)
-    asked, extras = _asked(body, inputs)
+    inputs = {name: value for name, value in inputs.items() if name not in _OF_RESPONSES}
+    asked, extras = _asked(body, with_allowed(inputs))
     return asked, {name: value for name, value in extras.items() if name != "top_logprobs"}
-
-
-def of_embeddings(catalog: Catalog, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """``embeddings``: the model, and its inputs."""
-    card = catalog[_model(body)]
-    if card.task.name != "Text Embeddings":
-        raise BadParameter("/model", f"'/model' must be an embedding model: {card.name} performs {card.task.name}")
-    given = body.get("input")
-    texts = given if isinstance(given, list) else [given]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise BadParameter("/input", "'/input' must be text or a list of texts")
-    return card.name, {"text": texts}
 
 
 def _asked(body: Mapping[str, Any], inputs: dict[str, Any]) -> Read:
     options = body.get("options")
+    inputs = {name: value for name, value in inputs.items() if name not in _OF_THE_CALL}
     extras = {name: body[name] for name in _EXTRAS if body.get(name) is not None}
     return (_model(body), inputs, options if isinstance(options, Mapping) else None), extras
 

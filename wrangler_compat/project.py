@@ -5,6 +5,7 @@ Rules as wrangler 4 has them (``workers-utils/src/config``): which file is found
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from dotenv import dotenv_values
 
 from wrangler_compat.jsonc import parse_jsonc
 
+_DEPLOY = Path(".wrangler", "deploy", "config.json")
+STATE = Path(".wrangler", "state")
+"""Where a project keeps what its Workers store on this machine."""
 _NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
 _OWN = {  # what an environment does not inherit
     *("ai", "analytics_engine_datasets", "browser", "containers", "d1_databases", "define", "dispatch_namespaces"),
@@ -32,7 +36,8 @@ class ProjectError(ValueError):
 class Project:
     """A project as one of its environments has it. ``notes``: what its owner should know before it runs.
 
-    ``not_inherited``: settings of the top level that the environment lacks.
+    ``not_inherited``: settings of the top level that the environment lacks. ``redirected_from``: the folder of the
+    user's own configuration, where a build tool wrote ``config``. ``env_files``: in place of the usual ones.
     """
 
     config: Path
@@ -40,11 +45,18 @@ class Project:
     settings: Mapping[str, Any]
     notes: list[str] = field(default_factory=list)
     not_inherited: Sequence[str] = ()
+    redirected_from: Path | None = None
+    env_files: Sequence[Path] = ()
 
     @property
     def folder(self) -> Path:
         """The configuration's folder, which its paths are relative to."""
         return self.config.parent
+
+    @property
+    def home(self) -> Path:
+        """The folder of the user's own configuration: secrets and state stand there."""
+        return self.redirected_from or self.folder
 
     @property
     def main(self) -> Path | None:
@@ -59,25 +71,57 @@ class Project:
         return str(ai.get("binding", "AI")) if isinstance(ai, Mapping) else None
 
     def variables(self) -> dict[str, Any]:
-        """``vars``, and over them ``.dev.vars.<environment>`` or else ``.dev.vars``, or else the ``.env`` files."""
-        return {**(self.settings.get("vars") or {}), **self._local_variables()}
+        """``vars``, and over them ``.dev.vars.<environment>`` or else ``.dev.vars``, or else the ``.env`` files.
+
+        Files given by hand take the place of all of them. Where ``secrets`` names those that are required, no others
+        are taken, and the process's own environment may have them.
+        """
+        plain, local = self.settings.get("vars") or {}, self._local_variables()
+        if (required := self.required_secrets()) is not None:
+            there = {**os.environ, **local}
+            local = {name: there[name] for name in there if name in required or (name in local and name in plain)}
+        return {**plain, **local}
+
+    def required_secrets(self) -> list[str] | None:
+        """The names under ``secrets.required``, ``None`` where nothing is said of them."""
+        secrets = self.settings.get("secrets")
+        required = secrets.get("required") if isinstance(secrets, Mapping) else None
+        return [str(name) for name in required] if isinstance(required, list) else None
 
     def _local_variables(self) -> dict[str, str]:
         suffix = f".{self.environment}" if self.environment else None
-        for name in ([f".dev.vars{suffix}"] if suffix else []) + [".dev.vars"]:
-            if (self.folder / name).is_file():
-                return _read_dotenv(self.folder / name)
+        names = () if self.env_files else ((f".dev.vars{suffix}", ".dev.vars") if suffix else (".dev.vars",))
+        for name in names:
+            if (self.home / name).is_file():
+                return _read_dotenv(self.home / name)
+        files = [self.home / file for file in self.env_files]
+        if not files and os.environ.get("CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV") != "false":
+            names = (".env", ".env.local", *((f".env{suffix}", f".env{suffix}.local") if suffix else ()))
+            files = [self.home / name for name in names]
         found: dict[str, str] = {}
-        for name in (".env", ".env.local", *((f".env{suffix}", f".env{suffix}.local") if suffix else ())):
-            found |= _read_dotenv(self.folder / name)
+        for file in files:
+            found |= _read_dotenv(file)
+        if os.environ.get("CLOUDFLARE_INCLUDE_PROCESS_ENV") == "true":
+            found |= os.environ
         return found
 
 
-def open_project(start: Path, config: Path | None = None, environment: str | None = None) -> Project:
-    """The project of ``config``, or of the file found from ``start`` upwards; raises :class:`ProjectError`."""
+def open_project(
+    start: Path, config: Path | None = None, environment: str | None = None, env_files: Sequence[Path] = ()
+) -> Project:
+    """The project of ``config``, or of the file found from ``start`` upwards; raises :class:`ProjectError`.
+
+    What a build tool left in ``.wrangler/deploy/config.json`` leads to another file, where none is given.
+    """
     path = config.resolve() if config else find_configuration(start.resolve())
+    redirected = None if config else _redirected(start.resolve(), path)
+    own, path = path, redirected or path
     document = _read(path)
     sections = document.get("env") or {}
+    if redirected and (sections or environment):
+        raise ProjectError(
+            f"{path} was made by a build tool for one environment: choose it when you build, not by --env"
+        )
     notes = []
     not_inherited: list[str] = []
     settings = {name: value for name, value in document.items() if name != "env"}
@@ -99,7 +143,13 @@ def open_project(start: Path, config: Path | None = None, environment: str | Non
     ai = settings.get("ai")
     if isinstance(ai, Mapping) and ai.get("remote") is False:
         notes.append('"ai" has "remote": false, which newer wranglers refuse: leave it out')
-    return Project(path, environment, settings, notes, not_inherited)
+    for name in env_files:
+        if not (own.parent / name).is_file():
+            raise ProjectError(f"there is no {name} in {own.parent}")
+    if redirected:
+        notes.append(f"{own.name} is passed over for {path}, as {_DEPLOY} says")
+    from_ = own.parent if redirected else None
+    return Project(path, environment, settings, notes, not_inherited, from_, tuple(env_files))
 
 
 def find_configuration(start: Path) -> Path:
@@ -109,6 +159,22 @@ def find_configuration(start: Path) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise ProjectError(f"no wrangler.jsonc, wrangler.json or wrangler.toml in {start} or above it")
+
+
+def _redirected(start: Path, own: Path) -> Path | None:
+    """The configuration that a build tool made, and named in its own file beside the user's."""
+    told = next((folder / _DEPLOY for folder in (start, *start.parents) if (folder / _DEPLOY).is_file()), None)
+    if told is None:
+        return None
+    if told != own.parent / _DEPLOY:
+        raise ProjectError(f"{told} and {own} don't stand in one folder, so that it isn't clear which one counts")
+    named = _read(told).get("configPath")
+    if not isinstance(named, str):
+        raise ProjectError(f'{told} has no "configPath"')
+    path = (told.parent / named).resolve()
+    if not path.is_file():
+        raise ProjectError(f"{told} leads to {path}, which isn't there: build the project, or delete that file")
+    return path
 
 
 def _read(path: Path) -> dict[str, Any]:

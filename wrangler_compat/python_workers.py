@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from worker.bindings.assets import Assets, assets_of
 from worker.bindings.binding import Binding
 from worker.bindings.cache import Cache
+from worker.bindings.d1 import D1Database, database_file
 from worker.bindings.internet import AiWire, Internet
 from worker.bindings.kv import KvNamespace
+from worker.bindings.r2 import R2Bucket
 from worker.bindings.service import Service
 from worker.front import Front
 from worker.isolate_process import Limits, WorkerSpec
@@ -22,6 +24,8 @@ from wrangler_compat.marked import MARK
 from wrangler_compat.project import ProjectError, open_project
 from wrangler_compat.python_project import PythonProject, read_python_project
 
+SHARED = "v3"
+"""The folder of wrangler's own local storage, beside roost's, where D1 and R2 keep theirs as miniflare would."""
 _log = logging.getLogger("roost.worker")
 
 
@@ -34,10 +38,10 @@ class PythonOptions:
 
 
 class Workers:
-    """The Workers of ``projects``. ``state``: the folder of what they store. ``url`` and ``token``: the AI doors.
+    """The Workers of ``projects``. ``state``: the project's ``.wrangler/state``. ``url`` and ``token``: the AI doors.
 
     ``mark``: what their processes bear, see :mod:`wrangler_compat.marked`.
-    ``bindings``: each Worker's, by its name.
+    ``bindings`` and ``projects``: each Worker's, by its name.
     """
 
     def __init__(
@@ -50,50 +54,72 @@ class Workers:
         mark: str = "",
     ) -> None:
         self._options, self._url, self._token, self._mark = options, url, token, mark
-        self._state = state
+        self._state, self._shared = state / "roost", state / SHARED
         self._by_name: dict[str, tuple[PythonWorker, Front]] = {}
         self.bindings: dict[str, dict[str, Binding]] = {}
+        self.projects: dict[str, PythonProject] = {}
         for project in projects:
+            name = project.name
             assets = assets_of(project.project.folder, project.assets) if project.assets else None
-            bindings = self.bindings[project.name] = self._bindings(project, assets)
-            cache = Cache(self._state / f"cache-{project.name}.sqlite")
-            services = Services({"internet": Internet(), "cache": cache, **bindings})
-            made = PythonWorker(self._spec(project, bindings), services)
-            self._by_name[project.name] = (made, Front(made, assets))
+            services = self._services(name, project, assets)
+            made = PythonWorker(self._spec(name, project), services)
+            self._by_name[name] = (made, Front(made, assets))
 
     def __getitem__(self, name: str) -> tuple[PythonWorker, Front]:
         return self._by_name[name]
 
-    def again(self, project: PythonProject) -> WorkerSpec | None:
-        """What ``project``'s Worker is now that its files may have changed; its bindings stay what they were."""
+    def again(self, name: str) -> None:
+        """Let the Worker ``name`` become what its configuration and its variables are by now.
+
+        Mistakes are shown, and the Worker stays what it was.
+        """
+        before = self.projects[name]
+        opened, (worker, front) = before.project, self._by_name[name]
         try:
-            config, environment = project.project.config, project.project.environment
-            now = read_python_project(open_project(config, config, environment), allow_missing=True)
+            config = None if opened.redirected_from else opened.config
+            found = open_project(opened.home, config, opened.environment, opened.env_files)
+            now = read_python_project(found, allow_missing=self._options.allow_missing)
+            refuse_absent_services([now], self._by_name)
         except ProjectError as error:
-            _log.error("%s", error)
-            return None
-        return self._spec(now, self.bindings[project.name])
+            return _log.error("%s", error)
+        for warning in now.warnings:
+            if warning not in before.warnings:
+                _log.warning("%s", warning)
+        if _bound(now) == _bound(before):
+            self.projects[name] = now
+            return worker.become(self._spec(name, now))
+        front.assets = assets_of(now.project.folder, now.assets) if now.assets else None
+        services = self._services(name, now, front.assets)
+        worker.become(self._spec(name, now), services)
+
+    def _services(self, name: str, project: PythonProject, assets: Assets | None) -> Services:
+        self.projects[name] = project
+        bindings = self.bindings[name] = self._bindings(project, assets)
+        cache = Cache(self._state / f"cache-{name}.sqlite")
+        return Services({"internet": Internet(), "cache": cache, **bindings})
 
     def _bindings(self, project: PythonProject, assets: Assets | None) -> dict[str, Binding]:
         """What stands in ``env``, a line for each kind."""
         found: dict[str, Binding] = {
             name: KvNamespace(self._state / "kv.sqlite", namespace) for name, namespace in project.kv.items()
         }
-        found |= {name: Service(service, self._by_name) for name, service in project.services.items()}
+        found |= {name: D1Database(database_file(self._shared, database)) for name, database in project.d1.items()}
+        found |= {name: R2Bucket(self._shared, bucket) for name, bucket in project.r2.items()}
+        found |= {name: Service(target, self._by_name) for name, target in project.services.items()}
         if project.project.ai_binding:
             found[project.project.ai_binding] = AiWire(self._url, self._token)
         if assets is not None and (name := project.assets.get("binding")):
             found[str(name)] = assets
         return found
 
-    def _spec(self, project: PythonProject, bindings: dict[str, Binding]) -> WorkerSpec:
+    def _spec(self, name: str, project: PythonProject) -> WorkerSpec:
         described: list[dict[str, Any]] = [
-            {"name": name, "kind": "variable", "value": value} for name, value in project.project.variables().items()
+            {"name": each, "kind": "variable", "value": value} for each, value in project.project.variables().items()
         ]
-        described += [{"name": name, "kind": "missing", "what": what} for name, what in project.missing.items()]
-        described += [{"name": name, **binding.described()} for name, binding in bindings.items()]
+        described += [{"name": each, "kind": "missing", "what": what} for each, what in project.missing.items()]
+        described += [{"name": each, **binding.described()} for each, binding in self.bindings[name].items()]
         return WorkerSpec(
-            project.name,
+            name,
             project.main,
             project.project.folder,
             project.date,
@@ -104,14 +130,20 @@ class Workers:
         )
 
 
-def refuse_absent_services(projects: Sequence[PythonProject]) -> None:
-    """Raise :class:`ProjectError` where a service binding leads to none of ``projects``."""
-    names = {project.name for project in projects}
+def _bound(project: PythonProject) -> tuple[Any, ...]:
+    """What the bindings are made of."""
+    opened = project.project
+    return project.kv, project.d1, project.r2, project.services, opened.ai_binding, dict(project.assets), opened.folder
+
+
+def refuse_absent_services(projects: Sequence[PythonProject], there: Collection[str] = ()) -> None:
+    """Raise :class:`ProjectError` where a service binding leads to none of ``projects`` or of ``there``."""
+    names = {project.name for project in projects} | {*there}
     absent = [
-        f"{project.project.config.name}: {binding} is the Worker {service}, which isn't here: add its -c CONFIG"
+        f"{project.project.config.name}: {binding} is the Worker {target.worker}, which isn't here: add its -c CONFIG"
         for project in projects
-        for binding, service in project.services.items()
-        if service not in names
+        for binding, target in project.services.items()
+        if target.worker not in names
     ]
     if absent:
         raise ProjectError("\n".join(absent))

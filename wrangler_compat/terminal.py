@@ -21,12 +21,17 @@ _GAP, _LEAST, _WIDE = 2, 12, 130  # characters
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table that fits the terminal; cells wrap, and nothing in them is read as markup."""
     console = Console(markup=False, highlight=False, emoji=False)
+    console.print(as_table(title, columns, rows, console.width))
+
+
+def as_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> Table:
+    """The table that :func:`table` prints, for a terminal of ``width`` characters."""
     shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(columns):
         shown.add_column(column, overflow="fold", no_wrap=place == 0)  # names get copied and pasted
-    for row in _shortened(columns, list(rows), console.width):
+    for row in _shortened(columns, list(rows), width):
         shown.add_row(*row)
-    console.print(shown)
+    return shown
 
 
 def is_narrow() -> bool:

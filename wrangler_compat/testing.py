@@ -14,10 +14,10 @@ import httpx
 from starlette.types import ASGIApp
 
 from runtime.config import Usage
-from runtime.tasks.text_generation import Event, Finished, TextDelta
+from runtime.tasks.text_generation import Event, Finished, Result, TextDelta
 from worker.answer import Answer
 from worker.bindings import AI
-from worker.bindings.binding import Binding
+from worker.bindings.binding import Binding, Outgoing
 from worker.call import Call as Asked
 from worker.front import Front
 from worker.isolate.values import Streamed, decode, encode
@@ -26,9 +26,13 @@ from wrangler_compat.app import create_app
 from wrangler_compat.project import open_project
 from wrangler_compat.python_project import read_python_project
 from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services
+from wrangler_compat.testing_js import CLASSES, JsThing, NearHost
 
-Answers: TypeAlias = str | Callable[[str, Mapping[str, Any]], str]
-"""What stands in for a model: fixed words, or a function of the model's name and the inputs."""
+Answers: TypeAlias = str | Callable[[str, Mapping[str, Any]], str | dict[str, Any]]
+"""What stands in for a model: fixed words, or a function of the model's name and the inputs.
+
+It returns words, or the whole result of a model that doesn't write, such as one of embeddings.
+"""
 _T = TypeVar("_T")
 
 
@@ -58,11 +62,15 @@ class RoostAI(AI):
         if self._answers is None:
             return await super()._generate_here(call)
         text = self._answers if isinstance(self._answers, str) else self._answers(call.model, checked)
-        streaming = checked.get("stream") is True
+        streaming = checked.get("stream") is True and isinstance(text, str)
         return Answer(_said(text), streaming=streaming, request_id=call.request_id, served_by=None)
 
 
-async def _said(text: str) -> AsyncGenerator[Event]:
+async def _said(text: str | dict[str, Any]) -> AsyncGenerator[Event]:
+    if isinstance(text, dict):
+        yield Result(text)
+        yield Finished(None, Usage(0, 0))
+        return
     words = [word + " " for word in text.split(" ")]
     for word in [*words[:-1], words[-1].removesuffix(" ")]:
         yield TextDelta(word)
@@ -152,7 +160,12 @@ class TestEnv:
         if name not in self._bindings:
             raise AttributeError(f"env has no {name}: it has {', '.join([*self._bindings, *self._variables])}")
         binding = self._bindings[name]
-        return _Methods(self._loop, binding) if binding.described()["kind"] == "host" else self._ai
+        kind = binding.described()["kind"]
+        if kind in CLASSES:
+            return JsThing(self._loop, CLASSES[kind](NearHost(binding), name))
+        if kind == "fetcher":
+            return _Service(self._loop, binding)
+        return _Methods(self._loop, binding) if kind == "host" else self._ai
 
 
 class _Methods:
@@ -168,6 +181,29 @@ class _Methods:
     async def _called(self, name: str, args: list[Any]) -> Any:
         result = await self._binding.call(name, list(decode(encode(args))))
         return result.data if isinstance(result, Streamed) else result
+
+
+class _Service:
+    """Assets, or another Worker, as a test asks it."""
+
+    def __init__(self, loop: Loop, binding: Binding) -> None:
+        self._loop, self._binding = loop, binding
+
+    def fetch(
+        self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Call[httpx.Response]:
+        """The response to a request."""
+        return self._loop.start(self._fetched(httpx.Request(method, url, headers=headers, content=body)))
+
+    async def _fetched(self, request: httpx.Request) -> httpx.Response:
+        async def sent() -> AsyncGenerator[bytes]:
+            yield request.content
+
+        headers = [(name.lower(), value) for name, value in request.headers.items()]
+        asked = Outgoing(request.method, str(request.url), headers, sent(), "manual", len(request.content))
+        found = await self._binding.fetch(asked)
+        body = found.body if isinstance(found.body, bytes) else b"".join([piece async for piece in found.body])
+        return httpx.Response(found.status, headers=[*found.headers], content=body, request=request)
 
 
 class TestWorker(httpx.Client):

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from wrangler_compat import serving
+from wrangler_compat.asking import ask_running
 from wrangler_compat.one_line import one_line_errors
 from wrangler_compat.terminal import table
 
@@ -18,7 +18,7 @@ _COLUMNS = ("model", "requests", "tokens read", "of them kept", "tokens written"
 @one_line_errors
 def usage(as_json: bool) -> None:
     """Show what each model of the running roost was asked, and what that would have cost on the platform."""
-    running, told = serving.ask_running("usage")
+    running, told = ask_running("usage")
     if as_json:
         click.echo(json.dumps({"url": running.url, **told}, indent=2))
         return

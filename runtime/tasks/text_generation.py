@@ -12,7 +12,8 @@ from runtime.answer_text import AnswerText, TokenLogprob
 from runtime.config import GenerationInputs, SamplingParams, TokenLimits, Tool, Usage
 from runtime.engine import Engine
 from runtime.errors import BadParameter, ContextTooLong
-from runtime.grammar import GrammarConstraint, Grammars, any_of, json_rule
+from runtime.grammar import GrammarConstraint, Grammars, json_rule
+from runtime.progress import Progress
 from runtime.sequence import FinishReason
 from runtime.tokenizer import ChatTokenizer
 from runtime.tool_calls import ToolCall, described, dialect_of, in_words, with_parsed_calls
@@ -41,7 +42,14 @@ class Finished:
     json: bool = False
 
 
-Event: TypeAlias = TextDelta | ToolCall | Finished
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The whole result of a model that doesn't write text: a JSON value in the shape of its card."""
+
+    value: dict[str, Any]
+
+
+Event: TypeAlias = TextDelta | ToolCall | Result | Finished
 
 
 class TextGeneration:
@@ -56,17 +64,19 @@ class TextGeneration:
         self._grammars = grammars
 
     async def generate(
-        self, inputs: GenerationInputs, limits: TokenLimits, adapter: Adapter | None = None
+        self,
+        inputs: GenerationInputs,
+        limits: TokenLimits,
+        adapter: Adapter | None = None,
+        progress: Progress | None = None,
     ) -> AsyncGenerator[Event]:
         """Events of one answer, the last of them :class:`Finished`. Closing the iterator stops the computation.
 
         Raises :class:`ContextTooLong` past ``limits``, :class:`BadParameter` for inputs that mean nothing,
         :class:`Overloaded` where the engine has no room, all before the first event; :class:`JsonCut` at the end of
-        an answer that had to be JSON or a call and isn't whole.
+        an answer that had to be JSON or a call and isn't whole, :class:`JsonUnmet` where it isn't of its schema.
         """
-        prompt = self._encode(inputs)
-        self._check_limits(len(prompt), inputs.max_tokens, limits)
-        self._check_bias(inputs.sampling)
+        prompt = self._checked(inputs, limits)
         constraint = await self._constraint(inputs)
         generation = self._engine.submit(
             prompt,
@@ -75,6 +85,7 @@ class TextGeneration:
             sampling=inputs.sampling,
             adapter=adapter,
             constraint=constraint,
+            progress=progress,
         )
         text = AnswerText(self._tokenizer, inputs)
         tokens = generation.__aiter__()
@@ -106,8 +117,14 @@ class TextGeneration:
         rules = [dialect.rule(tool, "/tools") for tool in inputs.tools]
         if inputs.schema is not None and not inputs.must_call:
             rules.insert(0, json_rule(inputs.schema, "/response_format"))
-        path = "/tools" if inputs.must_call else "/response_format"
-        return await asyncio.to_thread(self._grammars.compile, any_of(rules), path)
+        return await asyncio.to_thread(self._grammars.compile, rules)
+
+    def _checked(self, inputs: GenerationInputs, limits: TokenLimits) -> list[int]:
+        """The prompt's tokens; raises where the request can't be met."""
+        prompt = self._encode(inputs)
+        self._check_limits(len(prompt), inputs.max_tokens, limits)
+        self._check_bias(inputs.sampling)
+        return prompt
 
     def _encode(self, inputs: GenerationInputs) -> list[int]:
         messages = inputs.messages or ({"role": "user", "content": inputs.prompt or ""},)

@@ -214,12 +214,14 @@ def copy_of(folder: Path, target: Path) -> Path:
     return target
 
 
-async def test_what_another_task_needs_is_kept_and_says_that_it_can_t_run_yet(unpacked: Path, tmp_path: Path) -> None:
+async def test_what_another_task_needs_is_kept_and_writes_no_text(unpacked: Path, tmp_path: Path) -> None:
     store, exported = ArtifactStore(tmp_path / "cache"), copy_of(unpacked / "gpt2", tmp_path / "exported")
     origin = Origin(artifact_key(MODEL), "Tiny", "Tiny", "0" * 64, MODEL, exporter="optimum")
-    made = keep_exported(store, origin, exported, "feature-extraction", lambda *_now: None)
-    assert (made.manifest.task, made.manifest.precision) == ("feature-extraction", "fp32")
+    made = keep_exported(store, origin, exported, "text-classification", lambda *_now: None, exported)
+    assert (made.manifest.task, made.manifest.precision) == ("text-classification", "fp32")
     assert set(made.manifest.files) >= {"model.onnx", "config.json", "tokenizer.json"}
     assert store.all() == [made]
-    with pytest.raises(ArtifactError, match="Tiny is here for feature-extraction, which roost can't run yet"):
+    with pytest.raises(
+        ArtifactError, match="Tiny is here for text-classification, and can't be used for text-generation"
+    ):
         await Pool(store).get(MODEL)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from runtime.artifacts import Artifact, ArtifactStore
-from runtime.errors import BadParameter
-from runtime.grammar import MAX_SCHEMA, GrammarConstraint, Grammars, any_of, json_rule
+from runtime.errors import BadParameter, JsonUnmet
+from runtime.grammar import GrammarConstraint, Grammars, json_rule
+from runtime.json_schema import MAX_SCHEMA, check
 from runtime.stand_in import find_stand_in
 
 pytestmark = pytest.mark.weights
@@ -45,7 +46,7 @@ def grammars(artifact: Artifact) -> Grammars:
 
 
 def compiled(grammars: Grammars, *schemas: dict[str, Any]) -> GrammarConstraint:
-    return grammars.compile(any_of([json_rule(schema, "/x") for schema in schemas]), "/x")
+    return grammars.compile([json_rule(schema, "/x") for schema in schemas])
 
 
 def walk(constraint: GrammarConstraint, seed: int, stops: set[int], most: int = 400) -> list[int]:
@@ -123,9 +124,16 @@ def nested(depth: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ({"not": {"type": "string"}}, 'Unimplemented keys: ["not"]'),
+        ({"not": {"type": "string"}}, "no grammar holds 'not' at '/'"),
+        ({"properties": {"a/b": {"items": {"not": {}}}}}, "no grammar holds 'not' at '/properties/a~1b/items'"),
+        ({"anyOf": [{}, {"if": {}, "then": {}}]}, "no grammar holds 'if' at '/anyOf/1', 'then' at '/anyOf/1'"),
+        ({"type": "array", "uniqueItems": True}, "no grammar holds 'uniqueItems' at '/'"),
         ({"type": "foo"}, "Invalid type: foo"),
-        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"oneOf": 7}, "is no JSON Schema"),
+        ({"allOf": 7}, "allOf"),
+        ({"properties": {"a": {}}, "required": [[]]}, "required"),
+        ({"properties": {"a": {}}, "minProperties": "a"}, "minProperties"),
+        ({"oneOf": [{"$ref": "https://example.com/a"}]}, "https://example.com/a"),
         ({"type": "string", "pattern": "(?=a)b"}, "look-around"),
         ({"$ref": "#/nowhere"}, "does not exist"),
         ({"type": "integer", "minimum": 3, "maximum": 1}, "Unsatisfiable"),
@@ -140,6 +148,77 @@ def test_what_cannot_be_held_is_refused_with_the_reason(grammars: Grammars, sche
     assert said in str(caught.value)
     assert caught.value.path == "/x"
     assert "\n" not in str(caught.value)
+    assert "form0" not in str(caught.value)
+
+
+def test_the_schema_that_cannot_be_held_is_named_among_several(grammars: Grammars) -> None:
+    rules = [json_rule({"type": "object"}, "/response_format"), json_rule({"not": {}}, "/tools", of="weather")]
+    with pytest.raises(
+        BadParameter, match="'/tools' can't be compiled: no grammar holds 'not' at '/', in the parameters of weather"
+    ):
+        grammars.compile(rules)
+
+
+PET = {"properties": {"kind": {"const": "cat"}}, "required": ["kind"]}
+NAMED: dict[str, Any] = {"properties": {"name": {"enum": ["a", "b"]}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "names"),
+    [
+        (PET, {"kind"}),
+        ({**PET, "minProperties": 1}, {"kind"}),
+        ({"allOf": [{"$ref": "#/$defs/pet"}], "$defs": {"pet": PET}}, {"kind"}),
+        ({"anyOf": [PET, {"type": "boolean"}]}, {"kind"}),
+        ({"type": "object", "properties": {"required": {"const": 1}}, "required": ["required"]}, {"required"}),
+    ],
+)
+def test_an_object_gets_no_names_beyond_its_own(
+    grammars: Grammars, artifact: Artifact, schema: dict[str, Any], names: set[str]
+) -> None:
+    for seed in range(8):
+        tokens = walk(compiled(grammars, {**schema, "type": "object"}), seed, set(artifact.manifest.stop_tokens))
+        value = json.loads(artifact.tokenizer().decode(tokens))
+        assert value.keys() == names
+        Draft202012Validator(schema).validate(value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {**PET, "additionalProperties": True},
+        {**PET, "additionalProperties": {"type": "boolean"}, "minProperties": 2},
+        {"properties": {"a": {}}, "required": ["kind"]},
+        {**PET, "minProperties": 2},
+        {"allOf": [PET, {**NAMED, "required": ["name"]}]},
+        {**NAMED, "required": ["kind", "name"], "anyOf": [PET]},
+        {**NAMED, "required": ["name"], "$ref": "#/$defs/pet", "$defs": {"pet": PET}},
+        {"properties": {}},
+    ],
+)
+def test_an_object_stays_open_where_others_may_name_more(schema: dict[str, Any]) -> None:
+    told = json.loads(json_rule(schema, "/x").text.removeprefix("%json "))
+    for each in (told, *told.get("$defs", {}).values(), *told.get("allOf", ()), *told.get("anyOf", ())):
+        assert each.get("additionalProperties") is not False
+
+
+def test_one_of_is_any_of_until_the_answer_is_checked(grammars: Grammars, artifact: Artifact) -> None:
+    schema = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 5}, {"enum": [3, 9]}]}
+    said = {
+        json.loads(
+            artifact.tokenizer().decode(walk(compiled(grammars, schema), seed, set(artifact.manifest.stop_tokens)))
+        )
+        for seed in range(30)
+    }
+    assert {3, 9} < said
+    for value in said - {3}:
+        check(schema, value)
+    with pytest.raises(JsonUnmet, match="not of the schema's oneOf at '/'"):
+        check(schema, 3)
+
+
+def test_what_asks_for_nothing_is_passed_over(grammars: Grammars) -> None:
+    assert compiled(grammars, {"type": "array", "uniqueItems": False}).allowed().any()
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,6 @@ def test_a_template_says_whether_it_takes_tools() -> None:
     ],
 )
 def test_a_forced_call_is_in_the_template_s_dialect(template: str | None, begins: str, ends: str) -> None:
-    rule = dialect_of(template).rule(WEATHER, "/tools")
+    rule = dialect_of(template).rule(WEATHER, "/tools").text
     assert rule.startswith(begins)
     assert rule.endswith(ends)

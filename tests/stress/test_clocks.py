@@ -17,6 +17,8 @@ POINTS_IN_TIME = {
     "worker/recent.py": "when a request came in, to be shown",
     "worker/bindings/kv.py": "expirations, which are points in time",
     "worker/bindings/cache.py": "expirations, which are points in time",
+    "worker/bindings/r2_blobs.py": "names of blobs, which sort by when they were made",
+    "worker/bindings/r2_index.py": "when an object was uploaded",
     "worker/isolate/js_dates.py": "JavaScript's Date",
     "worker/isolate/js_blobs.py": "File.lastModified",
     "worker/isolate/js_globals.py": "performance.timeOrigin",

@@ -22,12 +22,10 @@ MODULES = (
 _HELPERS = ("get_compat_flag", "import_sdk_javascript_module_async")
 
 MISSING = {
-    "entrypoints.DurableObject": "Durable Objects are not in roost yet",
-    "entrypoints.DurableObjectContext": "Durable Objects are not in roost yet",
+    "entrypoints.DurableObject": "no Durable Objects: see `durable_objects` below",
+    "entrypoints.DurableObjectContext": "no Durable Objects: see `durable_objects` below",
     "entrypoints.WorkflowEntrypoint": "Workflows are not in roost yet",
-    "entrypoints.DurableObjectAbort": "Durable Objects are not in roost yet",
-    "asgi.websocket": "WebSockets are not in roost yet",
-    "asgi.process_websocket": "WebSockets are not in roost yet",
+    "entrypoints.DurableObjectAbort": "no Durable Objects: see `durable_objects` below",
     "workflows.NonRetryableError": "Workflows are not in roost yet",
 }
 DIFFERS = {
@@ -39,7 +37,7 @@ DIFFERS = {
     "asgi.close_stream_quietly": "called when an application breaks off a streaming response",
 }
 JS_MISSING = (
-    *("WebSocket", "WebSocketPair", "HTMLRewriter", "CompressionStream", "DecompressionStream", "EventSource"),
+    *("CompressionStream", "DecompressionStream", "EventSource"),
     *(
         "DataView",
         "BigInt64Array",
@@ -58,18 +56,43 @@ JS_DIFFERS = {
     "Date": "`now`, `parse`, `getTime`, `valueOf`, `toISOString` and the `getUTC…` of year to second",
     "URL": "parsed by Python's urllib and normalised, which differs from WHATWG's for odd addresses",
     "Object": "`fromEntries`, `keys`, `values`, `entries`, `assign`",
-    "FixedLengthStream": "the length is not checked",
+    "WebSocket": "a close is always answered but after `accept(allowHalfOpen=True)`; no hibernation",
+    "WebSocketPair": "the same",
+    "HTMLRewriter": "content is a string; text is cut elsewhere; tags above 256 KiB pass unseen; HTML alone",
+    "Event": "`type`, `target` and what it is made with",
+    "FixedLengthStream": "R2 alone checks the length",
     "caches": "`default` and `open`, in one SQLite file; `cache-control` alone decides how long",
 }
 BINDINGS = {
     "ai": ("works", "`run`, `models`, `toMarkdown`, `gateway`, `fetch`; `autorag` raises an error"),
     "vars": ("works", "with `.dev.vars` or `.env` over them"),
-    "kv_namespaces": ("works", "`get` (also of many keys), `getWithMetadata`, `put`, `delete`, `list`; no `cacheTtl`"),
-    "assets": (
-        "differs",
-        "files, `html_handling`, `not_found_handling`, `run_worker_first`; no `_headers`, `_redirects`",
+    "kv_namespaces": (
+        "works",
+        "`get` (also of many keys), `getWithMetadata`, `put`, `delete`, `list`; `cacheTtl` changes nothing",
     ),
-    "services": ("differs", "Workers of this `roost dev`; `fetch`, and methods whose values are JSON or bytes"),
+    "d1_databases": (
+        "differs",
+        "`prepare`, `bind`, `all`, `run`, `raw`, `first`, `batch`, `exec`, `withSession`; `rows_read` and "
+        "`rows_written` are lower bounds, `dump` fails",
+    ),
+    "r2_buckets": (
+        "differs",
+        "`head`, `get`, `put`, `delete`, `list`, uploads in parts; no storage class but Standard, no `ssecKey`",
+    ),
+    "durable_objects": (
+        "missing",
+        "one instance per id, gates, atomic writes and alarms hold only together, so there is no half of them: a "
+        "class of them is never made, and no state is kept",
+    ),
+    "assets": (
+        "works",
+        "files, `_headers`, `_redirects`, `html_handling`, `not_found_handling`, `run_worker_first`",
+    ),
+    "services": (
+        "differs",
+        "Workers of this `roost dev`; `fetch`, `entrypoint`, `props`, and methods whose values are what structured "
+        "clone takes, Request, Response, Headers and ReadableStream; no functions, RpcTargets, WritableStreams",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 # ruff: noqa
 # mypy: ignore-errors
 
+import asyncio
 import io
 import sys
 from http import HTTPMethod
@@ -31,6 +32,7 @@ from workers.rpc import JsDict
 from workers.utils import HTTPMessageMapping
 
 called = set()
+heard_closes = []
 
 
 def watch(frame, event, _):
@@ -52,6 +54,16 @@ async def asgi_app(scope, receive, send):
     if scope["path"] == "/broken":
         raise ValueError("on purpose")
     await send({"type": "http.response.body", "body": b"two"})
+
+
+async def asgi_socket(scope, receive, send):
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    heard = await receive()
+    await send({"type": "websocket.send", "text": scope["path"] + heard["text"]})
+    await send({"type": "websocket.send", "bytes": (await receive())["bytes"]})
+    gone = await receive()
+    heard_closes.append((gone["type"], gone["code"], gone["reason"]))
 
 
 def wsgi_app(environ, start_response):
@@ -145,6 +157,23 @@ async def handled(request, env):
     return Response(f"{request.method.value} {env.TEXT}")
 
 
+async def socket(answer):
+    client, heard, done = answer.webSocket, [], asyncio.Event()
+    assert answer.status == 101
+    client.accept()
+    client.binaryType = "arraybuffer"
+    client.addEventListener("message", lambda event: heard.append(event.data) or (len(heard) == 2 and done.set()))
+    client.send("hi")
+    client.send(to_js(b"ab"))
+    await done.wait()
+    assert (heard[0], heard[1].to_bytes()) == ("/wshi", b"ab")
+    closed = asyncio.Event()
+    client.addEventListener("close", lambda _: closed.set())
+    client.close(4001, "bye")
+    await closed.wait()
+    assert heard_closes == [("websocket.disconnect", 4001, "bye")]
+
+
 async def applications(env, ctx):
     request = Request("http://x/a", method="POST", body="sent")
     answer = await asgi.fetch(asgi_app, request.js_object, env, ctx, options=asgi.Options())
@@ -152,6 +181,7 @@ async def applications(env, ctx):
     made = asgi.entrypoint(asgi_app)(ctx, env)
     assert await (await made.fetch(Request("http://x/a"))).text() == "onetwo"
     assert await (await asgi.fetch(asgi_app, Request("http://x/broken"), env)).text() == "one"
+    await socket(await asgi.websocket(asgi_socket, Request("http://x/ws", headers={"upgrade": "websocket"}), env))
     answer = await wsgi.fetch(wsgi_app, request.clone() if False else Request("http://x", method="POST", body="w"), env)
     assert await answer.text() == "w"
     made = wsgi.entrypoint(wsgi_app, options=wsgi.Options(encode_body="manual"))(ctx, env)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import re
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -13,7 +14,7 @@ from tests.worker.python_workers import python_worker, served, serving, written
 from worker.bindings.assets import Assets
 from worker.bindings.binding import BindingError
 from worker.bindings.kv import KvNamespace
-from worker.bindings.service import Service
+from worker.bindings.service import Service, Target
 from worker.cron import BadCron, Cron
 from worker.front import Front
 
@@ -52,7 +53,7 @@ async def test_kv_keeps_every_type(tmp_path: Path, kv: dict[str, KvNamespace]) -
         await KV.delete("gone")
         buffer = await KV.get("bytes", "arrayBuffer")
         flow = await KV.get("stream", type="stream")
-        both = await KV.getWithMetadata("meta")
+        both = await KV.getWithMetadata("meta", cacheTtl=30)
         many = await KV.get(["text", "none"])
         return Response.json({
             "text": await KV.get("text"), "bytes": list(buffer), "json": await KV.get("json", {"type": "json"}),
@@ -97,6 +98,9 @@ async def test_kv_forgets_what_has_expired(tmp_path: Path, monkeypatch: pytest.M
     await kv.aclose()
 
 
+SOON = "in 50 seconds, as of the test"
+
+
 @pytest.mark.parametrize(
     ("method", "args", "words"),
     [
@@ -104,8 +108,32 @@ async def test_kv_forgets_what_has_expired(tmp_path: Path, monkeypatch: pytest.M
         ("get", ["k" * 513], "KV GET failed: 414 UTF-8 encoded length of 513 exceeds key length limit of 512"),
         ("get", ["a", "xml"], "Unknown response type"),
         ("get", [["a"] * 101], "maximum of 100 keys"),
-        ("put", ["a", 1], "accepts only strings"),
-        ("put", ["a", "x", {"expirationTtl": 10}], "Invalid expiration_ttl of 10. Expiration must be at least 60"),
+        ("get", [["a", ""]], "Key name cannot be empty"),
+        ("get", [[]], "KV GET_BULK failed: 400 You must request a minimum of 1 key"),
+        ("get", [["a"], "stream"], 'KV GET_BULK failed: 400 "stream" is not a valid type. Use "json" or "text"'),
+        ("get", ["a", {"cacheTtl": 29}], "KV GET failed: 400 Invalid cache_ttl of 29. Cache TTL must be at least 30."),
+        ("get", ["a", {"cacheTtl": "x"}], "KV GET failed: 400 Invalid cache_ttl of 0."),
+        ("getWithMetadata", [["a"], {"cacheTtl": 1}], "KV GET_BULK failed: 400 Invalid cache_ttl of 1."),
+        ("put", ["k" * 513, ""], "KV PUT failed: 414 UTF-8 encoded length of 513 exceeds key length limit of 512"),
+        ("put", ["a", ["x"]], "accepts only strings"),
+        (
+            "put",
+            ["a", b"x" * ((25 << 20) + 1)],
+            "KV PUT failed: 413 Value length of 26214401 exceeds limit of 26214400",
+        ),
+        (
+            "put",
+            ["a", "x", {"expirationTtl": 10}],
+            "400 Invalid expiration_ttl of 10. Expiration TTL must be at least 60.",
+        ),
+        ("put", ["a", "x", {"expirationTtl": -1}], "expiration_ttl of -1. Please specify integer greater than 0."),
+        (
+            "put",
+            ["a", "x", {"expiration": 5}],
+            "Invalid expiration of 5. Please specify integer greater than the current",
+        ),
+        ("put", ["a", "x", {"expiration": SOON}], "Expiration times must be at least 60 seconds in the future."),
+        ("list", [{"prefix": "é" * 257}], "414 UTF-8 encoded length of 514 exceeds key length limit of 512"),
         ("put", ["a", "x", {"metadata": "m" * 1100}], "Metadata length of 1102 exceeds limit of 1024"),
         ("list", [{"limit": 1001}], "Invalid key_count_limit of 1001"),
         ("list", [{"cursor": "%"}], "Invalid cursor"),
@@ -113,8 +141,25 @@ async def test_kv_forgets_what_has_expired(tmp_path: Path, monkeypatch: pytest.M
 )
 async def test_kv_refuses_in_the_platforms_words(method: str, args: list[Any], words: str) -> None:
     kv = KvNamespace(":memory:", "one")
-    with pytest.raises(BindingError, match=words.replace("(", r"\(")):
+    if args[-1] == {"expiration": SOON}:
+        args = [*args[:-1], {"expiration": int(time.time()) + 50}]
+    with pytest.raises(BindingError, match=re.escape(words)):
         await kv.call(method, args)
+    await kv.aclose()
+
+
+async def test_many_values_are_bounded_and_of_one_type() -> None:
+    kv = KvNamespace(":memory:", "one")
+    await kv.call("put", ["number", 1.5])
+    await kv.call("put", ["text", "x" * (13 << 20)])
+    await kv.call("put", ["more", "x" * (13 << 20)])
+    assert (await kv.call("get", [["number", "none"], "json"])).entries == {"number": 1.5, "none": None}
+    for args, words in (
+        ([["number", "text"], "json"], "400 At least one of the requested keys corresponds to a non-json value"),
+        ([["more", "text"]], "413 Total size of request exceeds the limit of 25MB"),
+    ):
+        with pytest.raises(BindingError, match=f"KV GET_BULK failed: {words}"):
+            await kv.call("get", args)
     await kv.aclose()
 
 
@@ -204,7 +249,7 @@ async def test_workers_call_each_other(tmp_path: Path) -> None:
     other = python_worker(written(tmp_path / "there", worker=there))
     workers = {"there": (other, Front(other))}
     async with other.running():
-        found = await result(tmp_path, body, bindings={"THERE": Service("there", workers)})
+        found = await result(tmp_path, body, bindings={"THERE": Service(Target("there"), workers)})
     assert found == [202, "got it", 3, 3, "not here"]
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from runtime.artifacts import ArtifactStore
 from runtime.config import EngineConfig
 from runtime.device import resolve_device
+from runtime.engine import Engine
 from runtime.pool import Pool
 from tests.worker.asking import MODEL, answer, stats
 from worker import AI
@@ -76,7 +77,9 @@ def one_by_one() -> tuple[list[str], int]:
     async def ask() -> tuple[list[str], int]:
         async with aclosing(binding(replace(PLAIN, context=128))) as ai:
             said = [await text(ai, inputs) for inputs in PAIRS]
-            return said, ai.loaded()[0].engine._executor.kv_bytes_per_token
+            engine = ai.loaded()[0].engine
+            assert isinstance(engine, Engine)
+            return said, engine._executor.kv_bytes_per_token
 
     return asyncio.run(ask())
 

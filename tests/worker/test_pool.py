@@ -15,6 +15,7 @@ import pytest
 from runtime.artifacts import ArtifactStore, artifact_key
 from runtime.config import EngineConfig, SamplingParams
 from runtime.device import resolve_device
+from runtime.engine import Engine
 from runtime.pool import Pool
 from runtime.stand_in import find_stand_in
 from tests.worker.asking import ENDLESS, GREEDY, MODEL, answer, idle, stats, stream
@@ -219,7 +220,9 @@ async def test_a_broken_engine_is_replaced() -> None:
         def broken() -> None:
             raise RuntimeError("as this test asked")
 
-        ai.loaded()[0].engine._scheduler.plan = broken  # type: ignore[method-assign, assignment]
+        engine = ai.loaded()[0].engine
+        assert isinstance(engine, Engine)
+        engine._scheduler.plan = broken  # type: ignore[method-assign, assignment]
         with pytest.raises(AiError):
             await answer(ai, GREEDY)
         while ai.loaded()[0].engine.open:
@@ -231,6 +234,7 @@ async def loaded_text(ai: AI, model: str) -> list[int]:
     """What the model that answers for ``model`` says to a fixed prompt."""
     loaded = await ai.pool.get(model)
     sampling = SamplingParams(temperature=0)
+    assert isinstance(loaded.engine, Engine)
     return [token.id async for token in loaded.engine.submit([1, 2, 3], max_tokens=8, sampling=sampling)]
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from runtime.artifacts import ArtifactStore, artifact_key
+from runtime.artifacts import TEXT_EMBEDDINGS, ArtifactStore, artifact_key
+from runtime.pull_model import Wanted, pull_from
 from tests.models.checkpoint import write_checkpoint
+from tests.models.embedding import CARDS, OLD, with_optimum_s_inputs, write_sentence_transformer
 from tests.models.hub import COMMIT, LICENSE, Hub, serving
 from tests.worker.asking import MODEL
 
@@ -192,3 +194,29 @@ def test_no_hub_is_one_sentence(pull: Pull, store: ArtifactStore) -> None:
     refused(pull(HF_ENDPOINT="http://127.0.0.1:9"), store, f"{REPOSITORY} can't be fetched")
     refused(pull(HF_HUB_OFFLINE="1"), store, "isn't in the hub's cache")
     refused(pull("some/thing", "--as", MODEL), store, "the hub has no some/thing")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "a graph"])
+def test_what_embeds_comes_with_how_its_vectors_are_made(form: str, tmp_path: Path, store: ArtifactStore) -> None:
+    folder = write_sentence_transformer(tmp_path / "encoder", pooling="cls", longest=12)
+    (folder / "pytorch_model.bin").write_bytes(b"never to be fetched")
+    if form == "a graph":
+        made = pull_from(ArtifactStore(tmp_path / "first"), Wanted(OLD, task=TEXT_EMBEDDINGS), folder)
+        with_optimum_s_inputs(made, folder / "onnx")
+        shutil.copyfile(made.folder / "encoder.onnx.data", folder / "onnx" / "encoder.onnx.data")
+        (folder / "model.safetensors").unlink()
+    with serving(Hub("some/encoder", folder)) as hub:
+        pull = Pull({"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "ROOST_CACHE": str(store.root)})
+        asked = ("some/encoder", "--as", OLD, "--cards", str(CARDS))
+        done = pull(*asked)
+        assert done.returncode == 0, done.stderr
+        made_here = store.find(artifact_key(OLD))
+        assert made_here is not None
+        facts = made_here.manifest.embedding
+        assert facts is not None
+        assert (facts.pooling, facts.normalised, facts.longest, facts.dimensions) == ("cls", True, 12, 64)
+        assert made_here.manifest.source == f"some/encoder@{COMMIT}"
+        assert "fp32 is here already" in pull(*asked).stderr
+    again = pull(*asked)  # the hub is gone
+    assert again.returncode == 0, again.stderr
+    assert "what is here is used" in again.stderr

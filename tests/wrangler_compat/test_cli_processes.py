@@ -98,7 +98,7 @@ def test_a_roost_is_found_while_it_serves_and_leaves_no_trace(cache: Path) -> No
         assert len(again.stderr.splitlines()) == 1
         assert f"port {url.rsplit(':', 1)[1]} on 127.0.0.1 can't be had" in again.stderr
         log = ended(process, signal.SIGTERM)
-        assert f"POST /client/v4/accounts/a/ai/run/{MODEL} 200 (" in log
+        assert f"POST /client/v4/accounts/a/ai/run/{MODEL} 200 OK (" in log
     assert states(cache) == []
     assert roost("ps").returncode == 1
 

@@ -20,8 +20,16 @@ FOLDER = Path(__file__).parent / "clients"
 NODE = shutil.which("node")
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 _PATIENCE = 100  # seconds
-NPM = ["cloudflare", "openai", "workers-ai-provider"]
-PYPI = ["langchain-cloudflare", "langchain-cloudflare, as OpenAI", "litellm"]
+NPM = ["cloudflare", "openai", "workers-ai-provider", "@ai-sdk/openai-compatible"]
+PYPI = [
+    "langchain-cloudflare",
+    "langchain-cloudflare, as OpenAI",
+    "litellm",
+    "openai-agents",
+    "openai-agents, responses",
+    "instructor",
+]
+RAISED = ("BadRequestError", "APICallError", "HTTPStatusError", "InstructorRetryException")
 
 needs_npm = pytest.mark.skipif(
     NODE is None or not (FOLDER / "node_modules").is_dir(),
@@ -44,11 +52,14 @@ def told(client: str, url: str) -> dict[str, Any]:
     "client",
     [*(pytest.param(name, marks=needs_npm) for name in NPM), *(pytest.param(name, marks=needs_pypi) for name in PYPI)],
 )
-def test_a_client_streams_what_it_is_told_whole_and_raises_the_code(client: str, url: str) -> None:
+def test_a_client_streams_what_it_is_told_whole_calls_a_tool_and_raises_the_code(client: str, url: str) -> None:
     answer = told(client, url)
     assert answer["plain"] == answer["streamed"] != ""
-    assert answer["refusal"]["name"] in ("BadRequestError", "APICallError", "HTTPStatusError")
+    assert answer["refusal"]["name"] in RAISED
     assert "5007" in answer["refusal"]["told"]
+    assert {call["city"] for call in answer["calls"]} <= {"Paris", "Rome"}
+    assert all(call == answer["calls"][0] for call in answer["calls"])
+    assert answer["calls"]
 
 
 @needs_npm

@@ -1,4 +1,4 @@
-"""One table of cases through every door: in process, REST, OpenAI and the binding's wire say the same."""
+"""One table of cases through every door: in process, from a script, REST, OpenAI and the binding's wire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker import AI, AiError
 
 pytestmark = pytest.mark.weights
 
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "name": "weather",
     "description": "The weather",
     "parameters": {
@@ -34,6 +34,18 @@ JSON_CHAT: dict[str, Any] = {
     "response_format": {"type": "json_object"},
     "temperature": 0,
 }
+CITY: dict[str, Any] = WEATHER["parameters"]
+HISTORY = [
+    *CHAT,
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "a", "content": "sun"},
+]
 CALL = {"messages": CHAT, "tools": [{"type": "function", "function": WEATHER}], "tool_choice": "required", "seed": 3}
 SCHEMA = {"response_format": {"type": "json_schema", "json_schema": {"type": "object"}}}
 
@@ -66,38 +78,68 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "no messages": (MODEL, {"messages": []}),
     "half a character": (MODEL, {"messages": [{"role": "user", "content": "\ud800"}]}),
     "no such tool": (MODEL, {**CALL, "tool_choice": {"name": "other"}}),
+    "cut call": (MODEL, {**CALL, "max_tokens": 3}),
     "hopeless schema": (MODEL, {**CALL, "tools": [{**WEATHER, "parameters": {"not": {}}}]}),
+    "apart": (MODEL, {**CALL, "tools": [{**WEATHER, "parameters": {"oneOf": [CITY, {**CITY, "required": ["x"]}]}}]}),
+    "both": (MODEL, {**CALL, "tools": [{**WEATHER, "parameters": {"oneOf": [CITY, CITY]}}]}),
+    "history": (MODEL, {**GREEDY_CHAT, "messages": HISTORY, "tools": [WEATHER]}),
+    "pictures": (MODEL, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
+    "no object": (MODEL, {**GREEDY_CHAT, "response_format": "json"}),
 }
 
 
 def native(result: dict[str, Any]) -> Said:
     said = result["response"]
-    calls = tuple((call["name"], json.dumps(call["arguments"])) for call in result.get("tool_calls", ()))
+    calls = tuple(map(called, result.get("tool_calls", ())))
     return Said(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), calls)
 
 
-def piece(body: dict[str, Any]) -> str:
-    """The text in one frame of either kind of stream."""
-    text: str = body["choices"][0]["delta"].get("content", "") if "choices" in body else body["response"]
-    return text
+def streamed(answer: httpx.Response) -> Said:
+    """What a stream of either kind says in all, or the error that it breaks off with."""
+    if answer.headers["content-type"] != "text/event-stream":
+        return refused(answer)
+    text, calls = "", list[tuple[str, str]]()
+    *frames, end = answer.text.split("\n\n")
+    assert end == ""
+    for frame in frames:
+        if (data := frame.removeprefix("data: ")) == "[DONE]":
+            return Said(text, tuple(calls))
+        body = json.loads(data)
+        if "errors" in body:
+            return Said(code=body["internalCode"], status=body["httpCode"])
+        told = body["choices"][0]["delta"] if "choices" in body else body
+        text += told.get("content", told.get("response")) or ""
+        calls += [called(call) for call in told.get("tool_calls", ())]
+    raise AssertionError("the stream has no end")
+
+
+def called(call: dict[str, Any]) -> tuple[str, str]:
+    """A call in either spelling."""
+    if "function" in call:
+        return call["function"]["name"], call["function"]["arguments"]
+    return call["name"], json.dumps(call["arguments"])
 
 
 def refused(answer: httpx.Response) -> Said:
     return Said(code=answer.json()["errors"][0]["code"], status=answer.status_code)
 
 
+def binding(ai: AI) -> Door:
+    async def run(model: str, inputs: dict[str, Any]) -> Said:
+        try:
+            result = await ai.run(model, inputs)
+        except AiError as error:
+            return Said(code=error.code, status=error.status)
+        assert isinstance(result, dict)
+        return native(result)
+
+    return run
+
+
 @pytest.fixture
 async def doors(ai: AI, url: str) -> AsyncIterator[dict[str, Door]]:
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client, aclosing(AI(url=url)) as remote:
         api = "/client/v4/accounts/any/ai"
-
-        async def in_process(model: str, inputs: dict[str, Any]) -> Said:
-            try:
-                result = await ai.run(model, inputs)
-            except AiError as error:
-                return Said(code=error.code, status=error.status)
-            assert isinstance(result, dict)
-            return native(result)
 
         async def rest(model: str, inputs: dict[str, Any]) -> Said:
             answer = await client.post(f"{api}/run/{model}", content=json.dumps(inputs))
@@ -113,10 +155,10 @@ async def doors(ai: AI, url: str) -> AsyncIterator[dict[str, Door]]:
             if not answer.is_success:
                 return refused(answer)
             message = answer.json()["choices"][0]["message"]
-            calls = [call["function"] for call in message.get("tool_calls", ())]
-            return Said(message["content"] or "", tuple((call["name"], call["arguments"]) for call in calls))
+            return Said(message["content"] or "", tuple(map(called, message.get("tool_calls", ()))))
 
-        yield {"in process": in_process, "REST": rest, "wire": wire, "OpenAI": openai}
+        here, there = binding(ai), binding(remote)
+        yield {"in process": here, "from a script": there, "REST": rest, "wire": wire, "OpenAI": openai}
 
 
 @pytest.fixture
@@ -134,17 +176,17 @@ async def test_every_door_says_the_same(doors: dict[str, Door], case: str) -> No
     assert same.text or same.calls or same.code
 
 
-async def test_a_stream_says_the_same_through_every_door(doors: dict[str, Door], ai: AI, url: str) -> None:
-    whole = (await doors["in process"](MODEL, GREEDY_CHAT)).text
-    asked = {**GREEDY_CHAT, "stream": True}
-    api, header = f"{url}/client/v4/accounts/any/ai", {"cf-consn-model-id": MODEL}
-    async with httpx.AsyncClient(timeout=60) as client:
-        streams = {
-            "REST": await client.post(f"{api}/run/{MODEL}", json=asked),
-            "wire": await client.post(f"{url}/run?version=3", json={"inputs": asked}, headers=header),
-            "OpenAI": await client.post(f"{api}/v1/chat/completions", json={"model": MODEL, **asked}),
+@pytest.mark.parametrize("case", CASES)
+async def test_a_stream_says_the_same_through_every_door(doors: dict[str, Door], url: str, case: str) -> None:
+    model, inputs = CASES[case]
+    whole, asked = await doors["in process"](model, inputs), {**inputs, "stream": True}
+    ways = {
+        "REST": (f"/client/v4/accounts/any/ai/run/{model}", asked),
+        "wire": ("/run?version=3", {"inputs": asked}),
+        "OpenAI": ("/client/v4/accounts/any/ai/v1/chat/completions", {"model": model, **asked}),
+    }
+    async with httpx.AsyncClient(base_url=url, timeout=60, headers={"cf-consn-model-id": model}) as client:
+        said = {
+            name: streamed(await client.post(path, content=json.dumps(body))) for name, (path, body) in ways.items()
         }
-    for name, answer in streams.items():
-        *frames, done, _ = answer.text.split("\n\n")
-        bodies = [json.loads(frame.removeprefix("data: ")) for frame in frames]
-        assert ("".join(map(piece, bodies)), done) == (whole, "data: [DONE]"), name
+    assert said == dict.fromkeys(ways, whole)

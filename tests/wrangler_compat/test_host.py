@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import httpx
 import pytest
+from openai import AuthenticationError, OpenAI
 
 from tests.worker.asking import GREEDY, MODEL
 from tests.worker.live import live
@@ -27,7 +28,7 @@ def guarded() -> Iterator[httpx.Client]:
 def test_health_is_200_once_a_door_is_ready(http: httpx.Client) -> None:
     answer = http.get(HEALTH)
     assert answer.status_code == 200
-    assert answer.json().keys() == {"status", "version", "models"}
+    assert answer.json().keys() == {"status", "live", "ready", "version", "device", "models"}
     assert (answer.json()["status"], answer.json()["version"]) == ("ok", importlib.metadata.version("roost"))
 
 
@@ -94,14 +95,46 @@ def test_a_request_that_names_two_hosts_is_refused(url: str) -> None:
     assert status in (b"400", b"403")
 
 
-@pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x"])
-@pytest.mark.parametrize("path", [PS, SEARCH, "/nothing"])
-def test_without_the_token_nothing_is_told(guarded: httpx.Client, path: str, given: str | None) -> None:
-    headers = {} if given is None else {"authorization": given}
-    answer = guarded.get(path, headers=headers)
-    assert answer.status_code == 401
-    assert answer.json()["errors"] == [{"code": 10000, "message": "Authentication error"}]
+WRONG = [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x"]
+NO_TOKEN = (401, 10000, "Authentication error")
+NO_HEADER = (400, 9106, "Missing X-Auth-Key, X-Auth-Email or Authorization headers")
+NO_BEARER = (400, 6003, "Invalid request headers")
+
+
+def told(guarded: httpx.Client, path: str, given: str | None) -> tuple[int, int, str]:
+    answer = guarded.get(path, headers={} if given is None else {"authorization": given})
     assert answer.json()["result"] is None
+    assert "cf-ai-req-id" not in answer.headers
+    (error,) = answer.json()["errors"]
+    return answer.status_code, error["code"], error["message"]
+
+
+@pytest.mark.parametrize("given", WRONG)
+@pytest.mark.parametrize("path", [PS, "/nothing"])
+def test_without_the_token_nothing_is_told(guarded: httpx.Client, path: str, given: str | None) -> None:
+    assert told(guarded, path, given) == NO_TOKEN
+
+
+@pytest.mark.parametrize("given", WRONG)
+@pytest.mark.parametrize("path", [SEARCH, "/client/v4/nothing", "/client/v4/user/tokens/verify"])
+def test_the_api_says_what_is_wrong_with_the_credentials(guarded: httpx.Client, path: str, given: str | None) -> None:
+    if given is None:
+        expected = NO_HEADER
+    elif not given.startswith("Bearer "):
+        expected = NO_BEARER
+    else:
+        expected = (401, 1000, "Invalid API Token") if path.endswith("verify") else NO_TOKEN
+    assert told(guarded, path, given) == expected
+
+
+@pytest.mark.parametrize("key", ["wrong", "schlüssel"])
+def test_openai_s_sdk_shows_the_code_of_a_wrong_token(guarded: httpx.Client, key: str) -> None:
+    base = f"{guarded.base_url}/client/v4/accounts/any/ai/v1"
+    answer = guarded.get(f"{base}/models", headers={b"authorization": f"Bearer {key}".encode()})
+    assert answer.json()["error"]["message"] == "10000: Authentication error"
+    wrong = OpenAI(base_url=base, api_key="wrong", max_retries=0)
+    with wrong as sdk, pytest.raises(AuthenticationError, match="10000: Authentication error"):
+        sdk.models.list()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

@@ -1,8 +1,6 @@
 """The OpenAI door, through OpenAI's own SDK and as raw HTTP where the bytes matter."""
 
-import base64
 import json
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +12,6 @@ from openai.types.chat import ChatCompletionChunk
 
 from tests.worker.asking import GREEDY, MODEL
 from tests.wrangler_compat.conftest import ACCOUNT
-from wrangler_compat.openai_embeddings import embeddings_list
 
 pytestmark = pytest.mark.weights
 
@@ -191,7 +188,8 @@ def test_a_response_calls_functions_and_takes_their_output(client: OpenAI) -> No
 def test_models_are_listed_and_found(client: OpenAI) -> None:
     listed = {model.id for model in client.models.list()}
     assert MODEL in listed
-    assert "@cf/baai/bge-m3" not in listed  # an embedding model can't chat
+    assert "@cf/baai/bge-m3" in listed
+    assert "@cf/openai/whisper" not in listed  # roost can't run it
     assert client.models.retrieve(MODEL).owned_by == "nexusflow"
     with pytest.raises(openai.BadRequestError, match="5007"):
         client.models.retrieve("@cf/no/such")
@@ -247,11 +245,3 @@ def test_a_cut_in_mid_stream_is_the_sdk_s_own_exception(client: OpenAI) -> None:
     asked: Any = {"response_format": {"type": "json_object"}, "max_tokens": 2, **SETTINGS}
     with pytest.raises(openai.APIError, match="JSON Mode couldn't be met"):
         list(client.chat.completions.create(messages=CHAT, stream=True, **asked))
-
-
-def test_embeddings_are_packed_as_the_sdk_unpacks_them() -> None:
-    result = {"shape": [2, 2], "data": [[0.5, -1.0], [2.0, 0.25]]}
-    plain = embeddings_list("m", result, as_base64=False)
-    packed = embeddings_list("m", result, as_base64=True)
-    assert [row["embedding"] for row in plain["data"]] == result["data"]
-    assert [list(struct.unpack("<2f", base64.b64decode(row["embedding"]))) for row in packed["data"]] == result["data"]

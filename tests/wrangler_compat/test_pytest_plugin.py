@@ -1,5 +1,6 @@
 """The fixtures that an installed roost brings to a user's pytest."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,81 @@ def test_a_marker_names_the_project(tmp_path: Path) -> None:
                 env.B
     """
     assert "2 passed" in run_pytest(tmp_path, tests, "-o", "asyncio_mode=auto")
+
+
+def test_a_test_asks_assets_and_other_workers(tmp_path: Path) -> None:
+    other = """
+        from workers import Response, WorkerEntrypoint
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(await request.text() + " there", status=201, headers={"x-method": request.method})
+    """
+    more = '[[services]]\nbinding = "OTHER"\nservice = "b"\n[assets]\ndirectory = "public"\nbinding = "ASSETS"\n'
+    project(tmp_path / "a", "entry", WORKER, more)
+    (tmp_path / "a" / "public").mkdir()
+    (tmp_path / "a" / "public" / "page.txt").write_text("a page")
+    config = project(tmp_path / "b", "entry", other) / "wrangler.toml"
+    config.write_text(re.sub('name = ".*"', 'name = "b"', config.read_text(), count=1))
+    tests = """
+        import pytest
+
+        @pytest.mark.roost(config=["a/wrangler.toml", "b/wrangler.toml"])
+        def test_both(env):
+            answer = env.OTHER.fetch("http://b/", "POST", {"a": "b"}, b"hello").result()
+            assert (answer.status_code, answer.text, answer.headers["x-method"]) == (201, "hello there", "POST")
+            assert env.ASSETS.fetch("http://a/page.txt").result().text == "a page"
+    """
+    assert "1 passed" in run_pytest(tmp_path, tests)
+
+
+STORING = """
+    from workers import Response, WorkerEntrypoint
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            await self.env.DB.exec("CREATE TABLE IF NOT EXISTS seen (n INTEGER)")
+            await self.env.DB.prepare("INSERT INTO seen VALUES (?)").bind(1).run()
+            rows = await self.env.DB.prepare("SELECT * FROM seen").all()
+            await self.env.BUCKET.put("rows", str(len(rows["results"])), httpMetadata={"contentType": "text/x"})
+            found = await self.env.BUCKET.get("ours")
+            return Response(await found.text() if found else "none")
+"""
+STORES = '[[d1_databases]]\nbinding = "DB"\n[[r2_buckets]]\nbinding = "BUCKET"\nbucket_name = "my-bucket"\n'
+
+
+def test_rows_and_objects_are_rolled_back(tmp_path: Path) -> None:
+    folder = project(tmp_path, "entry", STORING, STORES)
+    tests = """
+        import datetime
+        import pytest
+
+        @pytest.mark.parametrize("n", [1, 2])
+        def test_what_the_worker_stores(worker, env, n):
+            assert worker.get("/").text == "none"
+            assert env.DB.prepare("SELECT count(*) c FROM seen WHERE n=?").bind(1).first("c").result() == 1
+            found = env.BUCKET.get("rows").result()
+            assert (found.key, found.size, found.httpMetadata) == ("rows", 1, {"contentType": "text/x"})
+            assert found.text().result() == "1"
+            assert found.uploaded.tzinfo is datetime.UTC
+            assert env.BUCKET.get("none").result() is None
+
+        def test_what_the_test_stores(worker, env):
+            env.BUCKET.put("ours", b"theirs", customMetadata={"a": "1"}).result()
+            assert worker.get("/").text == "theirs"
+            listed = env.BUCKET.list(include=["customMetadata"]).result()["objects"]
+            assert listed[0].customMetadata == {"a": "1"}
+            first = env.DB.prepare("INSERT INTO seen VALUES (?)").bind(5)
+            counted = env.DB.batch([first, env.DB.prepare("SELECT count(*) c FROM seen")]).result()[1]
+            assert counted["results"] == [{"c": 2}]
+            with pytest.raises(Exception, match="D1_ERROR: no such table: nope: SQLITE_ERROR"):
+                env.DB.prepare("SELECT * FROM nope").all().result()
+
+        async def test_calls_can_be_awaited(worker, env):
+            assert await env.DB.prepare("SELECT ? a").bind(None).all() is not None
+            upload = await env.BUCKET.createMultipartUpload("parts")
+            part = await upload.uploadPart(1, "x")
+            assert (await upload.complete([part])).size == 1
+    """
+    assert "4 passed" in run_pytest(folder, tests, "-o", "asyncio_mode=auto")
+    assert not (folder / ".wrangler").exists()

@@ -13,6 +13,8 @@ from textwrap import dedent
 import httpx
 import psutil
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.worker.asking import ENDLESS, MODEL
 from wrangler_compat.marked import MARK
@@ -183,12 +185,49 @@ MISSING = """
 
 
 def test_a_missing_binding_stops_at_the_start_unless_allowed(tmp_path: Path) -> None:
-    folder = project(tmp_path, "entry", MISSING, '[[d1_databases]]\nbinding = "DB"')
+    folder = project(tmp_path, "entry", MISSING, '[[hyperdrive]]\nbinding = "DB"')
     refused = subprocess.run([ROOST, "dev", "--offline"], cwd=folder, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("Error: wrangler.toml:7: DB is one of d1_databases, which roost doesn't have")
+    assert refused.stderr.startswith("Error: wrangler.toml:7: DB is one of hyperdrive, which roost doesn't have")
     with roost_dev(folder, "--allow-missing") as (_, client):
-        assert client.get("/").text.startswith("DB is one of d1_databases, which roost doesn't have: docs/coverage.md")
+        assert client.get("/").text.startswith("DB is one of hyperdrive, which roost doesn't have: docs/coverage.md")
+
+
+OBJECTS = """
+    from workers import DurableObject, Response, WorkerEntrypoint
+
+    class Room(DurableObject):
+        def __init__(self, ctx, env):
+            raise AssertionError("an object without the laws of one")
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            if request.url.endswith("/plain"):
+                return Response("plain")
+            try:
+                return await self.env.ROOM.get(self.env.ROOM.idFromName("a")).fetch(request)
+            except RuntimeError as error:
+                return Response(str(error))
+"""
+ROOM = """
+[[durable_objects.bindings]]
+name = "ROOM"
+class_name = "Room"
+
+[[migrations]]
+tag = "v1"
+new_sqlite_classes = ["Room"]
+"""
+
+
+def test_a_durable_object_stops_the_start_or_its_use_and_is_never_made(tmp_path: Path) -> None:
+    folder = project(tmp_path, "entry", OBJECTS, ROOM)
+    refused = subprocess.run([ROOST, "dev", "--offline"], cwd=folder, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "ROOM is one of durable_objects, which roost doesn't have" in refused.stderr
+    with roost_dev(folder, "--allow-missing") as (_, client):
+        assert client.get("/plain").text == "plain"
+        assert client.get("/").text.startswith("ROOM is one of durable_objects, which roost doesn't have")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -212,25 +251,54 @@ def test_however_roost_ends_its_isolates_end_too(tmp_path: Path, signum: signal.
             time.sleep(0.01)
 
 
-def test_breakpoint_stops_in_the_terminal(tmp_path: Path) -> None:
+async def test_a_websocket_is_closed_when_roost_ends_and_refused_to_foreign_hosts(tmp_path: Path) -> None:
     source = """
+        from js import WebSocketPair
         from workers import Response, WorkerEntrypoint
 
         class Default(WorkerEntrypoint):
             async def fetch(self, request):
-                word = "before"
-                breakpoint()
-                return Response(word)
+                client, server = WebSocketPair.new().object_values()
+                server.accept()
+                server.addEventListener("message", lambda event: server.send(request.url + event.data))
+                return Response(None, status=101, web_socket=client)
     """
-    folder = project(tmp_path, "entry", source)
-    with roost_dev(folder) as (_, client):
-        assert client.get("/").text == "before"  # passed over
-    command = [ROOST, "dev", "--offline", "--port", "0", "--doors-port", "0", "--inspect"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, cwd=folder, text=True, **pipes) as process:  # type: ignore[call-overload]
-        url = next(found[1] for line in process.stdout if (found := re.search(r"Worker ready on (\S+)", line)))
-        process.stdin.write("word = 'after'\nc\n")
-        process.stdin.flush()
-        assert httpx.get(url, timeout=30).text == "after"
-        process.terminate()
-        process.communicate(timeout=60)
+    with roost_dev(project(tmp_path, "entry", source)) as (process, client):
+        url = str(client.base_url).replace("http", "ws", 1)
+        with pytest.raises(InvalidStatus) as caught:
+            await connect("ws://evil.example/", host="127.0.0.1", port=client.base_url.port)
+        assert caught.value.response.status_code == 403
+        async with connect(url) as connection:
+            await connection.send("?")
+            assert await connection.recv() == f"{client.base_url}/?".replace("//?", "/?")
+            process.terminate()
+            with pytest.raises(ConnectionClosed):
+                await connection.recv()
+            assert connection.close_code == 1001
+
+
+STORING = """
+    from workers import Response, WorkerEntrypoint
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            db, bucket = self.env.DB, self.env.BUCKET
+            await db.exec("CREATE TABLE IF NOT EXISTS t (n)")
+            await db.prepare("INSERT INTO t SELECT count(*) FROM t").run()
+            before = await bucket.get("count")
+            await bucket.put("count", str(await db.prepare("SELECT count(*) c FROM t").first("c")))
+            return Response(await before.text() if before else "none")
+"""
+STORES = (
+    '[[d1_databases]]\nbinding = "DB"\ndatabase_id = "id"\n[[r2_buckets]]\nbinding = "BUCKET"\nbucket_name = "images"\n'
+)
+
+
+def test_rows_and_objects_outlast_roost_where_wrangler_has_its_own(tmp_path: Path) -> None:
+    folder = project(tmp_path, "entry", STORING, STORES)
+    for expected in ("none", "1", "2"):
+        with roost_dev(folder) as (_, client):
+            assert client.get("/").text == expected
+    (database,) = (folder / ".wrangler/state/v3/d1/miniflare-D1DatabaseObject").glob("*.sqlite")
+    assert len(database.stem) == 64
+    assert len(list((folder / ".wrangler/state/v3/r2/images/blobs").iterdir())) == 1

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from catalog import Catalog, ModelCard, Page
 from catalog.shape import shape_of
-from runtime.artifacts import ArtifactStore
+from runtime.artifacts import TEXT_EMBEDDINGS, ArtifactStore
 from runtime.config import EngineConfig, TokenLimits
 from runtime.pool import LoadedModel, Pool
 from runtime.tasks import TASKS
 from runtime.tasks.generation_inputs import read_inputs
 from runtime.tasks.text_generation import Event
+from worker import embeddings
 from worker.answer import AIStream, Answer
 from worker.call import Call, Interposer, through
 from worker.errors import AiError, NotEmulated, new_request_id
@@ -98,7 +99,7 @@ class AI:
         self.last_request_id = request_id = new_request_id()
         model = str(model)
         call = Call(model, inputs, extras or {}, request_id)
-        entry = self.recent.begin(model, request_id, streaming=call.streaming)
+        entry = self.recent.begin(call)
         try:
             if self._remote is not None:
                 answer = await self._remote.generate(model, inputs, options)
@@ -123,16 +124,29 @@ class AI:
         inputs = plain_messages(call.inputs)
         checked = card.validate_inputs(inputs)
         refuse_what_cannot_run(card)
+        if TASKS[card.task.name] == TEXT_EMBEDDINGS:
+            return await self._embed_here(call, card, checked)
         wanted = with_features(card, inputs, checked, call.extras, json_everywhere=self._json_everywhere)
         request, lora = read_inputs(emulated(card, wanted, call.inputs)), wanted_lora(card, inputs)
         finetune = None if lora is None else await asyncio.to_thread(chosen_finetune, card, lora, self.finetunes)
         loaded = await self.pool.get(call.model)
         adapter = None if finetune is None else await adapter_of(card, finetune, self.finetunes, loaded)
         limits = TokenLimits(card.limits.max_input_length, card.limits.total)
-        events = await _started(loaded.task.generate(request, limits, adapter))
+        events = await _started(loaded.generation.generate(request, limits, adapter, call.progress))
         return Answer(
             events,
             streaming=checked.get("stream") is True,
+            request_id=call.request_id,
+            served_by=loaded.served_by(call.model),
+            meter=partial(self.ledger.note, card),
+        )
+
+    async def _embed_here(self, call: Call, card: ModelCard, checked: Mapping[str, Any]) -> Answer:
+        request = embeddings.read(card, checked)
+        loaded = await self.pool.get(call.model, TEXT_EMBEDDINGS)
+        return Answer(
+            await _started(embeddings.embed(card, request, loaded.embeddings, call.progress)),
+            streaming=False,
             request_id=call.request_id,
             served_by=loaded.served_by(call.model),
             meter=partial(self.ledger.note, card),

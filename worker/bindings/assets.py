@@ -1,21 +1,40 @@
 """Static assets: the files of a folder under the paths that Cloudflare gives them.
 
 Rules: developers.cloudflare.com/workers/static-assets/routing (html_handling, not_found_handling, run_worker_first).
+``_redirects`` and ``_headers`` in the folder are read again when they change.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
+import logging
 import mimetypes
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
+from worker.bindings.asset_rules import HeaderRules, Redirects
 from worker.bindings.binding import Binding, Incoming, Outgoing
 
+_log = logging.getLogger("roost.worker")
 _PRIVATE = ("_headers", "_redirects", ".assetsignore", ".dev.vars", "wrangler.toml", "wrangler.json", "wrangler.jsonc")
+_TYPES = mimetypes.MimeTypes()  # Python's own table: a system's has other names for some
+for _kind, _endings in {
+    "text/javascript": ".js .mjs",
+    "text/markdown": ".md",
+    "application/json": ".map",
+    "application/manifest+json": ".webmanifest",
+    "application/wasm": ".wasm",
+    "font/woff": ".woff",
+    "font/woff2": ".woff2",
+    "image/avif": ".avif",
+    "image/webp": ".webp",
+}.items():
+    for _ending in _endings.split():
+        _TYPES.add_type(_kind, _ending)
 
 
 class Assets(Binding):
@@ -33,35 +52,82 @@ class Assets(Binding):
         self._html = html_handling
         self._not_found = not_found_handling
         self._worker_first = run_worker_first
+        self._seen: tuple[bytes | None, bytes | None] = (None, None)
+        self._redirects, self._headers = Redirects(), HeaderRules()
+        self._read_rules()
 
     def before_worker(self, request: Outgoing) -> Incoming | None:
-        """The asset that answers ``request`` without the Worker, if one does."""
-        path = unquote(urlsplit(request.url).path)
-        if request.method not in ("GET", "HEAD") or self._is_workers(path):
+        """The asset, or the redirect, that answers ``request`` without the Worker, if one does."""
+        parts = urlsplit(request.url)
+        if self._is_workers(unquote(parts.path)):
             return None
-        found = self._found(path)
-        return None if found is None else self._answered(found, request, 200)
+        self._read_rules()
+        shown, answer = self._redirected(request)
+        if answer is None:
+            if request.method not in ("GET", "HEAD"):
+                return None
+            found = self._found(unquote(shown))
+            if found is None and shown == parts.path:
+                return None
+            answer = Incoming(404) if found is None else self._answered(found, request, 200)
+        return self._with_headers(answer, request)
 
     async def fetch(self, request: Outgoing) -> Incoming:
         """What ``env.ASSETS.fetch`` gives: the asset, or what stands in for one that isn't there."""
+        self._read_rules()
+        shown, answer = self._redirected(request)
+        return self._with_headers(answer or self._shown(unquote(shown), request), request)
+
+    def _shown(self, path: str, request: Outgoing) -> Incoming:
         if request.method not in ("GET", "HEAD"):
             return Incoming(405, [("allow", "GET, HEAD")])
-        found = self._found(unquote(urlsplit(request.url).path))
+        found = self._found(path)
         if found is not None:
             return self._answered(found, request, 200)
         if self._not_found == "single-page-application" and (page := self._file("/index.html")):
             return self._answered(page, request, 200)
-        if self._not_found == "404-page" and (page := self._page_404(urlsplit(request.url).path)):
+        if self._not_found == "404-page" and (page := self._page_404(path)):
             return self._answered(page, request, 404)
         return Incoming(404)
+
+    def _read_rules(self) -> None:
+        """Follow the two files of rules; what is wrong in them is told once."""
+        now = _text(self._folder / "_redirects"), _text(self._folder / "_headers")
+        if now == self._seen:
+            return
+        self._seen = now
+        redirects, headers = ((text or b"").decode(errors="replace") for text in now)
+        self._redirects = Redirects.read(redirects, html=self._html != "none")
+        self._headers = HeaderRules.read(headers)
+        for name, rules in (("_redirects", self._redirects), ("_headers", self._headers)):
+            for problem in rules.problems:
+                _log.warning("%s: %s", name, problem)
+
+    def _redirected(self, request: Outgoing) -> tuple[str, Incoming | None]:
+        """The path whose asset is shown, and the redirect in place of it, if a rule says so."""
+        asked = urlsplit(request.url)
+        rule = self._redirects.found(asked.path)
+        if rule is None:
+            return asked.path, None
+        there = urlsplit(urljoin(request.url, rule.target))
+        if rule.status == 200:
+            return there.path, None
+        there = there._replace(query=there.query or asked.query)
+        if there[:2] == asked[:2]:
+            there = there._replace(scheme="", netloc="")
+        return asked.path, Incoming(rule.status, [("location", there.geturl())])
+
+    def _with_headers(self, answer: Incoming, request: Outgoing) -> Incoming:
+        parts = urlsplit(request.url)
+        return replace(answer, headers=self._headers.applied(answer.headers, parts.hostname or "", parts.path))
 
     def _is_workers(self, path: str) -> bool:
         rules = self._worker_first
         if isinstance(rules, bool):
             return rules
-        if any(fnmatch.fnmatchcase(path, rule[1:]) for rule in rules if rule.startswith("!")):
+        if any(_meets(rule[1:], path) for rule in rules if rule.startswith("!")):
             return False
-        return any(fnmatch.fnmatchcase(path, rule) for rule in rules)
+        return any(_meets(rule, path) for rule in rules)
 
     def _found(self, path: str) -> Path | str | None:
         """The file at ``path``, or the path that it has moved to."""
@@ -113,15 +179,27 @@ class Assets(Binding):
             return Incoming(307, [("location", found + (f"?{query}" if query else ""))])
         data = found.read_bytes()
         tag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
-        kind = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
-        if kind.startswith("text/") or kind == "application/javascript":
-            kind += "; charset=utf-8"
-        headers = [("content-type", kind), ("etag", tag), ("cache-control", "public, max-age=0, must-revalidate")]
-        asked = dict(request.headers).get("if-none-match", "")
-        if status == 200 and asked.removeprefix("W/") == tag:
-            return Incoming(304, headers[1:])
+        kind = _TYPES.guess_type(found.name)[0] or "application/octet-stream"
+        kind += "; charset=utf-8" if kind.startswith("text/") else ""
+        asked = dict(request.headers)
+        headers = [("content-type", kind), ("etag", tag)]
+        if "authorization" not in asked and "range" not in asked:  # as the platform: what a cache may keep
+            headers.append(("cache-control", "public, max-age=0, must-revalidate"))
+        if asked.get("if-none-match", "").removeprefix("W/") == tag:
+            return Incoming(304, headers)
         headers.append(("content-length", str(len(data))))
         return Incoming(status, headers, data if request.method != "HEAD" else b"")
+
+
+def _meets(rule: str, path: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, rule.split("*"))), path) is not None
+
+
+def _text(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 def assets_of(folder: Path, settings: Mapping[str, Any]) -> Assets:

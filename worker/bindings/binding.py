@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from worker.isolate.sockets import Duplex
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request of a Worker. ``redirect``: follow, manual or error."""
+    """A request of a Worker. ``redirect``: follow or manual. ``size``: the body's, ``None`` where it is a stream."""
 
     method: str
     url: str
     headers: Headers
     body: AsyncGenerator[bytes]
     redirect: str = "follow"
+    size: int | None = None
+
+    @property
+    def asks_for_socket(self) -> bool:
+        """Whether it is a WebSocket's opening."""
+        return any(name == "upgrade" and value.lower() == "websocket" for name, value in self.headers)
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """Its response. ``url``: where redirects led. Whoever stops reading ``body`` closes it."""
+    """Its response. ``url``: where redirects led; ``length``: the body's bytes, where only that is known of it.
+
+    Whoever stops reading ``body`` closes it.
+    ``socket``: with status 101 an open WebSocket; ``left`` is called when nobody needs it any more.
+    """
 
     status: int
     headers: Headers = ()
     body: bytes | AsyncGenerator[bytes] = b""
     status_text: str = ""
     url: str = ""
-    passes_through: bool = field(default=False)
+    socket: Duplex | None = None
+    left: Callable[[], Awaitable[None]] | None = None
+    length: int | None = None
 
 
 class BindingError(Exception):
@@ -66,6 +80,12 @@ class Binding:
     async def call(self, method: str, args: list[Any]) -> Any:
         """The result of a method; see ``worker/isolate/values.py`` for what may be in it."""
         raise BindingError(f"{type(self).__name__} has no method {method}", "TypeError")
+
+    async def rpc(
+        self, head: Mapping[str, Any], body: AsyncGenerator[bytes]
+    ) -> tuple[dict[str, Any], AsyncGenerator[bytes] | bytes]:
+        """A call of another Worker's method: its message is passed on as it is, and so is the answer."""
+        raise BindingError(f"{type(self).__name__} has no method {head['method']}", "TypeError")
 
     async def aclose(self) -> None:
         """Give back what it holds."""

@@ -17,7 +17,7 @@ from worker.isolate.values import Mapped, Streamed
 
 _KEY, _VALUE, _METADATA = 512, 25 << 20, 1024  # bytes at most
 _PAGE, _MANY = 1000, 100  # keys in a list, keys in a get
-_SHORTEST = 60  # seconds that an entry lives at least
+_SHORTEST, _CACHED = 60, 30  # seconds that an entry lives at least, and that it is cached at the least
 _TYPES = ("text", "json", "arrayBuffer", "stream")
 _TABLE = """CREATE TABLE IF NOT EXISTS entries (
     namespace TEXT, key TEXT, value BLOB, metadata TEXT, expiration INTEGER, PRIMARY KEY (namespace, key))"""
@@ -59,21 +59,40 @@ class KvNamespace(Binding):
         self._db.close()
 
     def _get(self, key: Any, options: Any = None, *, with_metadata: bool = False) -> Any:
-        kind = options if isinstance(options, str) else (options or {}).get("type") or "text"
+        given = {"type": options} if isinstance(options, str) else options or {}
+        kind = given.get("type") or "text"
         if kind not in _TYPES:
             raise BindingError(
                 'Unknown response type. Possible types are "text", "arrayBuffer", "json", and "stream".', "TypeError"
             )
         if isinstance(key, list):
-            if len(key) > _MANY:
-                raise BindingError(f"KV GET_BULK failed: 400 You can request a maximum of {_MANY} keys")
-            if kind not in ("text", "json"):
-                raise BindingError(f'KV GET_BULK failed: 400 "{kind}" is not a valid type. Use "json" or "text"')
-            return Mapped({each: self._one(each, kind, with_metadata=with_metadata, bulk=True) for each in key})
+            return self._many(key, kind, given, with_metadata=with_metadata)
+        _check_key(key, "GET")
+        _check_cache_ttl(given, "GET")
         return self._one(key, kind, with_metadata=with_metadata)
 
+    def _many(self, keys: list[Any], kind: str, options: dict[str, Any], *, with_metadata: bool) -> Mapped:
+        verb = "GET_BULK"
+        if len(keys) > _MANY:
+            raise BindingError(f"KV {verb} failed: 400 You can request a maximum of {_MANY} keys")
+        if not keys:
+            raise BindingError(f"KV {verb} failed: 400 You must request a minimum of 1 key")
+        if kind not in ("text", "json"):
+            raise BindingError(f'KV {verb} failed: 400 "{kind}" is not a valid type. Use "json" or "text"')
+        for key in keys:
+            _check_key(key, verb)
+        _check_cache_ttl(options, verb)
+        where = f"namespace=? AND key IN ({','.join('?' * len(keys))}) AND (expiration IS NULL OR expiration>?)"
+        total = "SELECT coalesce(sum(length(value)), 0) FROM entries WHERE "
+        if self._db.execute(total + where, (self._namespace, *keys, time.time())).fetchone()[0] > _VALUE:
+            raise BindingError(f"KV {verb} failed: 413 Total size of request exceeds the limit of {_VALUE >> 20}MB")
+        try:
+            return Mapped({key: self._one(key, kind, with_metadata=with_metadata, bulk=True) for key in keys})
+        except BindingError as error:
+            words = f"At least one of the requested keys corresponds to a non-{kind} value"
+            raise BindingError(f"KV {verb} failed: 400 {words}") from error
+
     def _one(self, key: Any, kind: str, *, with_metadata: bool, bulk: bool = False) -> Any:
-        _check_key(key, "GET")
         row = self._db.execute(
             "SELECT value, metadata FROM entries WHERE namespace=? AND key=? AND (expiration IS NULL OR expiration>?)",
             (self._namespace, key, time.time()),
@@ -88,6 +107,9 @@ class KvNamespace(Binding):
 
     def _put(self, key: Any, value: Any, options: Any = None) -> None:
         _check_key(key, "PUT")
+        if isinstance(value, bool | int | float):
+            whole = isinstance(value, float) and value.is_integer()
+            value = json.dumps(int(value) if whole else value)  # as String() of JavaScript has it
         data = value.encode() if isinstance(value, str) else value
         if not isinstance(data, bytes):
             raise BindingError(
@@ -116,6 +138,7 @@ class KvNamespace(Binding):
             raise BindingError(
                 f"KV GET failed: 400 Invalid key_count_limit of {limit}. Please specify an integer {bound}."
             )
+        _check_length(prefix, "GET")
         after = _from_cursor(options.get("cursor"))
         rows = self._db.execute(
             "SELECT key, metadata, expiration FROM entries WHERE namespace=? AND key>? AND substr(key, 1, ?)=?"
@@ -155,27 +178,57 @@ def _check_key(key: Any, verb: str) -> None:
         raise BindingError("Key name cannot be empty.", "TypeError")
     if key in (".", ".."):
         raise BindingError(f'"{key}" is not allowed as a key name.', "TypeError")
-    if len(key.encode()) > _KEY:
-        raise BindingError(
-            f"KV {verb} failed: 414 UTF-8 encoded length of {len(key.encode())} exceeds key length limit of {_KEY}."
-        )
+    _check_length(key, verb)
+
+
+def _check_length(key: str, verb: str) -> None:
+    size = len(key.encode())
+    if size > _KEY:
+        raise BindingError(f"KV {verb} failed: 414 UTF-8 encoded length of {size} exceeds key length limit of {_KEY}.")
+
+
+def _check_cache_ttl(options: dict[str, Any], verb: str) -> None:
+    """There is one place here, so the value changes nothing; a wrong one is refused all the same."""
+    if (given := options.get("cacheTtl")) is None:
+        return
+    seconds = _integer(given) or 0
+    if seconds < _CACHED:
+        words = f"Invalid cache_ttl of {seconds}. Cache TTL must be at least {_CACHED}."
+        raise BindingError(f"KV {verb} failed: 400 {words}")
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _expiration(options: dict[str, Any]) -> int | None:
     """Seconds since 1970, from either of the two options."""
     now = int(time.time())
-    try:
-        ttl, at = options.get("expirationTtl"), options.get("expiration")
-        ends = now + int(ttl) if ttl is not None else int(at) if at is not None else None
-    except (TypeError, ValueError) as error:
-        raise BindingError("KV PUT failed: 400 Invalid expiration. Please specify integer greater than 0.") from error
-    if ends is not None and ends < now + _SHORTEST:
-        name, given = ("expiration_ttl", ttl) if ttl is not None else ("expiration", at)
-        raise BindingError(
-            f"KV PUT failed: 400 Invalid {name} of {given}. Expiration must be at least {_SHORTEST} seconds"
-            f"{' in the future' if ttl is None else ''}."
-        )
+    ttl, at = options.get("expirationTtl"), options.get("expiration")
+    if ttl is not None:
+        seconds = _integer(ttl) or 0
+        if seconds <= 0:
+            raise _refused_expiration("expiration_ttl", ttl, "Please specify integer greater than 0.")
+        if seconds < _SHORTEST:
+            raise _refused_expiration("expiration_ttl", ttl, f"Expiration TTL must be at least {_SHORTEST}.")
+        return now + seconds
+    if at is None:
+        return None
+    ends = _integer(at) or 0
+    if ends <= now:
+        since = "the current number of seconds since the UNIX epoch"
+        raise _refused_expiration("expiration", at, f"Please specify integer greater than {since}.")
+    if ends < now + _SHORTEST:
+        least = f"Expiration times must be at least {_SHORTEST} seconds in the future."
+        raise _refused_expiration("expiration", at, least)
     return ends
+
+
+def _refused_expiration(name: str, given: Any, words: str) -> BindingError:
+    return BindingError(f"KV PUT failed: 400 Invalid {name} of {given}. {words}")
 
 
 def _from_cursor(cursor: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.answer_text import TokenLogprob
 from runtime.tasks.text_generation import Finished, TextDelta
-from worker.forms.openai import Heard, head, heard, told_error
+from worker.forms.openai import Heard, head, heard, told_error, usage_of
 from worker.streams import DONE, framed
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class CompletionForm:
                     yield {**opening, "choices": [_choice(text, tokens, before)]}
                 case Finished():
                     last = {**opening, "choices": [_choice("", (), before, so_far.reason)]}
-                    yield {**last, "usage": so_far.usage.as_dict()} if self._usage else last
+                    yield {**last, "usage": usage_of(so_far, answer)} if self._usage else last
         yield DONE
 
     def _head(self, answer: Answer) -> dict[str, Any]:

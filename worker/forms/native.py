@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runtime.tasks.text_generation import Finished, TextDelta
+from runtime.tasks.text_generation import Finished, Result, TextDelta
 from runtime.tool_calls import ToolCall
 from worker.forms.openai import described_call
 from worker.streams import native_call, sse_frames
@@ -23,14 +23,19 @@ class NativeForm(NamedTuple):
     async def whole(self, answer: Answer) -> dict[str, Any]:
         """``response`` is text, or the value where JSON was asked for; ``tool_calls`` only where there are some."""
         pieces, calls, usage, is_json = [], [], {}, False
+        value: dict[str, Any] | None = None
         async for event in answer:
             match event:
                 case TextDelta(text):
                     pieces.append(text)
+                case Result():
+                    value = event.value
                 case ToolCall():
                     calls.append(self._call(event))
                 case Finished(usage=counts):
                     usage, is_json = counts.as_dict(), event.json
+        if value is not None:  # of a model that doesn't write
+            return value
         text = "".join(pieces)
         result = {"response": json.loads(text) if is_json else text, "usage": usage}
         return {**result, "tool_calls": calls} if calls else result

@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 from runtime.config import Usage
 from runtime.tasks.text_generation import Finished, TextDelta
 from runtime.tool_calls import ToolCall
-from worker.forms.openai import Heard, heard, told_error
+from worker.forms.openai import Heard, cost_of, heard, told_error
 from worker.streams import framed
 
 if TYPE_CHECKING:
     from worker.answer import Answer
 
 Body = dict[str, Any]
-_ECHOED = ("instructions", "max_output_tokens", "metadata", "temperature", "tool_choice", "tools", "top_p", "user")
+_ECHOED = (
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "parallel_tool_calls",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_p",
+    "user",
+)
 _IDLE: Body = {
     "error": None,
     "incomplete_details": None,
@@ -81,7 +92,11 @@ class ResponsesForm:
                 for opening in () if so_far.text else _message_begins(message):
                     yield opening
                 yield _of_text("output_text.delta", message, delta=event.text, logprobs=[])
-            if isinstance(event, ToolCall | Finished) and so_far.text and not output:
+            at_its_end = isinstance(event, Finished) and not output
+            if at_its_end and not so_far.text:  # it said nothing, which is a message
+                for opening in _message_begins(message):
+                    yield opening
+            if at_its_end or (isinstance(event, ToolCall) and so_far.text and not output):
                 output.append(_message(message, so_far.text, "completed"))
                 for closing in _message_ends(message, so_far.text, output[-1]):
                     yield closing
@@ -91,6 +106,7 @@ class ResponsesForm:
                     yield step
             so_far.hear(event)
         ended = self._ended(so_far, output)
+        ended["usage"] |= cost_of(answer)
         yield {"type": f"response.{ended['status']}", "response": ended}
 
     def _ended(self, said: Heard, output: list[Body]) -> Body:

@@ -9,15 +9,18 @@ import socket
 import sys
 from typing import Any
 
-from . import js_base
+from . import js_base, js_websockets
 from .context import go_on_with
 from .entry import BadWorker, Entry
 from .faults import told
 from .host import Host
+from .inspecting import set_breakpoint_hook
 from .js_ai import Ai
 from .js_bindings import Env, Fetcher, Missing, host_binding
-from .js_convert import to_js
+from .js_d1 import D1Database
 from .js_globals import js_module
+from .js_json import parse
+from .js_r2 import R2Bucket
 from .paths import module_name, set_path
 from .pyodide_modules import install
 from .serving import Serving
@@ -26,15 +29,17 @@ from .watch import Watch
 _NULL_SINCE = "2025-09-29"
 """The compatibility date of Pyodide 0.28, where null is no longer None."""
 
+_BLOBS_SINCE = "2026-03-17"
+"""The compatibility date from which binary messages of a WebSocket are Blobs, as on the web."""
+
 
 def run(control_fd: int) -> None:
     """Be the isolate that the first line on the control socket describes."""
     control = socket.socket(fileno=control_fd)
     given = json.loads(_line(control))
     _limit_memory(given["memory"])
-    if not given["inspect"]:
+    if given["inspect"] != "pdb":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.breakpointhook = _no_terminal
     watch = Watch(control, given["wall_limit"])
     watch.start()
     try:
@@ -45,8 +50,11 @@ def run(control_fd: int) -> None:
 
 async def _serve(given: dict[str, Any], watch: Watch) -> None:
     set_path(given["folders"], given["root"], given["sdk"])
+    set_breakpoint_hook(given["inspect"])
     if given["date"] < _NULL_SINCE and "python_workers_20250116" not in given["flags"]:
         js_base.null_is_none()
+    if given["date"] >= _BLOBS_SINCE or "websocket_standard_binary_type" in given["flags"]:
+        js_websockets.binary_is_blob()
     host = Host(given["host"])
     env = Env({each["name"]: _binding(host, each) for each in given["bindings"]})
     install(js_module(host), env, go_on_with, given["flags"])
@@ -66,11 +74,15 @@ def _binding(host: Host, described: dict[str, Any]) -> Any:
     name = described["name"]
     match described["kind"]:
         case "variable":
-            return to_js(described["value"], objects=True)
+            return parse(json.dumps(described["value"]))
         case "ai":
             return Ai(host, name)
         case "fetcher":
             return Fetcher(host, name, calls=described["calls"])
+        case "d1":
+            return D1Database(host, name)
+        case "r2":
+            return R2Bucket(host, name)
         case "missing":
             return Missing(name, described["what"])
     return host_binding(host, name, described["js_class"], tuple(described["methods"]))
@@ -83,10 +95,6 @@ def _limit_memory(size: int | None) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
-
-def _no_terminal(*_: object, **__: object) -> None:
-    print("breakpoint() was passed over: start roost dev --inspect to stop there", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _line(control: socket.socket) -> bytes:

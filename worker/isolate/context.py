@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from .faults import told
-from .js_base import JsObject, JsProxy
+from .js_base import JsProxy
+from .js_convert import to_js
 from .js_promises import settled
 
 _current: contextvars.ContextVar[Context] = contextvars.ContextVar("ctx")
@@ -20,8 +21,8 @@ class Context(JsProxy):
 
     js_name = "ExecutionContext"
 
-    def __init__(self) -> None:
-        self.props = JsObject()
+    def __init__(self, props: Any = None) -> None:
+        self.props = to_js(props or {}, objects=True)
         self.passes_through = False
         _current.set(self)
 

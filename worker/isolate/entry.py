@@ -10,7 +10,6 @@ from typing import Any
 from .context import Context
 from .faults import NoHandler
 from .js_base import JsObject
-from .js_json import plain
 from .js_messages import Request, Response
 from .js_promises import settled
 
@@ -40,14 +39,15 @@ class Entry:
                 f"{name}.py has {found[0]}, which this compatibility date doesn't call: define class "
                 'Default(WorkerEntrypoint), or add the flag "disable_python_no_global_handlers"'
             )
-        if default is None and not found:
+        if default is None and not found and not any(map(_is_entrypoint, vars(self._module).values())):
             raise BadWorker(f"{name}.py has no class Default(WorkerEntrypoint)")
         self._default = default
+        self._functions = bool(found)
 
-    async def fetch(self, request: Request, ctx: Context) -> Response:
-        """The Worker's response."""
-        handler = self._handler("fetch", ctx)
-        given = request if self._default is None else _wrapped(request)
+    async def fetch(self, request: Request, ctx: Context, entrypoint: str | None = None) -> Response:
+        """The response of the Worker, or of its class ``entrypoint``."""
+        handler = self._handler("fetch", ctx, entrypoint)
+        given = request if self._functions and entrypoint is None else _wrapped(request)
         made = await settled(_relaxed(handler, given, self._handed_env(), ctx))
         response = getattr(made, "js_object", made)
         if isinstance(response, Response):
@@ -60,27 +60,31 @@ class Entry:
         controller = ScheduledController({"scheduledTime": at, "cron": cron, "type": "scheduled"})
         await settled(_relaxed(self._handler("scheduled", ctx), controller, self._handed_env(), ctx))
 
-    async def call(self, method: str, args: list[Any], ctx: Context) -> Any:
-        """The result of another Worker's call of ``method``, as JSON has it."""
+    async def call(self, method: str, ctx: Context, entrypoint: str | None, args: list[Any]) -> Any:
+        """The result of another Worker's call of ``method``, as JavaScript has it."""
         from workers import python_from_rpc, python_to_rpc
 
-        if self._default is None or method.startswith("_") or method in (*_HANDLERS, "constructor"):
+        if (self._functions and entrypoint is None) or method.startswith("_") or method in (*_HANDLERS, "constructor"):
             raise NoHandler(f"The RPC receiver does not implement the method {method!r}.")
-        handler = self._handler(method, ctx)
-        result = python_to_rpc(await settled(handler(*[python_from_rpc(arg) for arg in args])))
-        return plain(result)
+        handler = self._handler(method, ctx, entrypoint)
+        return python_to_rpc(await settled(handler(*[python_from_rpc(arg) for arg in args])))
 
     def _handed_env(self) -> Any:
         """``env`` as an argument: a class's is the SDK's, a function's is bare unless ``@handler`` wraps it."""
         from workers.rpc import _EnvWrapper
 
-        return self._env if self._default is None else _EnvWrapper(self._env)
+        return self._env if self._functions else _EnvWrapper(self._env)
 
-    def _handler(self, name: str, ctx: Context) -> Callable[..., Any]:
-        if self._default is None:
-            handler = getattr(self._module, f"on_{name}", None)
+    def _handler(self, name: str, ctx: Context, entrypoint: str | None = None) -> Callable[..., Any]:
+        made = self._default
+        if entrypoint is not None:
+            made = getattr(self._module, entrypoint, None)
+            if not _is_entrypoint(made):
+                raise NoHandler(f"{self._module.__name__}.py has no class {entrypoint}(WorkerEntrypoint)")
+        if made is not None:
+            handler = getattr(made(ctx, self._env), name, None)
         else:
-            handler = getattr(self._default(ctx, self._env), name, None)
+            handler = getattr(self._module, f"on_{name}", None)
         if not callable(handler):
             if name in _HANDLERS:
                 raise NoHandler(f"Handler does not export a {name}() function.")
@@ -94,6 +98,12 @@ class ScheduledController(JsObject):
     js_name = "ScheduledController"
 
     def noRetry(self) -> None: ...
+
+
+def _is_entrypoint(value: Any) -> bool:
+    from workers import WorkerEntrypoint
+
+    return isinstance(value, type) and issubclass(value, WorkerEntrypoint) and value is not WorkerEntrypoint
 
 
 def _wrapped(request: Request) -> Any:

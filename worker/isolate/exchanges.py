@@ -28,7 +28,9 @@ class Exchanges:
         self._open[connection] = asyncio.get_running_loop().create_task(self._serve(connection))
 
     def _lost(self, connection: Connection) -> None:
-        self._open.pop(connection).cancel()  # whoever asked has left
+        task = self._open.pop(connection)
+        if not connection.live:
+            task.cancel()  # whoever asked has left
 
     async def _serve(self, connection: Connection) -> None:
         try:
@@ -37,7 +39,10 @@ class Exchanges:
                 self.busy += 1
                 try:
                     await self._answer(connection, head)
+                    await connection.rest()
                 finally:
                     self.busy -= 1
         except Closed:
             return
+        finally:
+            connection.close()  # whatever broke it off: whoever asked must not wait for ever

@@ -9,10 +9,14 @@ import types
 from pathlib import Path
 from typing import Any
 
+from .js_base import JsException
+
 _INTERNAL = (
-    "<frozen importlib",
+    "<frozen ",
     *(str(Path(file).parent) for file in (__file__, asyncio.__file__, importlib.__file__)),
 )
+_NAMED = (NameError, AttributeError, ImportError)
+"""Whose ``name`` is that of what isn't there."""
 
 
 class NoHandler(TypeError):
@@ -28,13 +32,16 @@ def told(error: BaseException) -> dict[str, Any]:
     shown = traceback.TracebackException.from_exception(error)
     seen: traceback.TracebackException | None = shown
     while seen is not None:
-        if isinstance(error, NoHandler) or any(not _internal(frame.filename) for frame in seen.stack):
+        if isinstance(error, NoHandler | SyntaxError) or any(not _internal(frame.filename) for frame in seen.stack):
             seen.stack = traceback.StackSummary.from_list([f for f in seen.stack if not _internal(f.filename)])
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    message = f"the Worker called sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
+    message = f"the Worker called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _words(error)
+    name = type(error).__name__
+    if isinstance(error, JsException):  # an AttributeError's name, say, is the attribute's
+        name, message = error.name, error.message
     return {
-        "name": getattr(error, "name", None) or type(error).__name__,
-        "message": getattr(error, "message", None) or message,
+        "name": name,
+        "message": message,
         "traceback": "".join(shown.format()),
         "fatal": isinstance(error, SystemExit | MemoryError | KeyboardInterrupt),
     }
@@ -46,6 +53,13 @@ def stuck(frame: types.FrameType | None, seconds: float) -> dict[str, Any]:
     lines = "".join(traceback.format_list(stack))
     message = f"the Worker ran for {seconds:g} seconds without awaiting anything, and was ended"
     return {"name": "TimeLimit", "message": message, "traceback": f"It was here:\n{lines}", "fatal": True}
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"its own message can't be had: {failed!r}"
 
 
 def _internal(filename: str) -> bool:

@@ -1,7 +1,8 @@
 """Messages on a Unix socket between roost and an isolate, the same in both directions.
 
 A message is a head (JSON), pieces of a body, and an end; or a fault (JSON) in place of what is left of it. A
-connection carries one exchange at a time and is kept for the next; closing it calls the exchange off.
+connection carries one exchange at a time and is kept for the next; closing it calls the exchange off. After a head
+with status 101 it is a WebSocket: messages and a close, in both directions, and then its own end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from typing import Any
 
-HEAD, DATA, END, FAULT = range(4)
+HEAD, DATA, END, FAULT, TEXT, BYTES, CLOSE = range(7)
 _HEADER = struct.Struct(">BI")
 _HIGH, _LOW = 1 << 18, 1 << 16  # bytes that wait to be read, before the other side is held back
 
@@ -31,16 +32,20 @@ class Fault(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One end. ``made`` and ``lost`` are called with it when the connection opens and closes."""
+    """One end. ``made`` and ``lost`` are called with it when the connection opens and closes.
+
+    ``live``: it is a WebSocket now, whose reader takes what has come before it hears that the connection has closed.
+    """
 
     def __init__(
         self, made: Callable[[Connection], None] | None = None, lost: Callable[[Connection], None] | None = None
     ) -> None:
-        self.closed = False
+        self.closed = self.live = False
         self._made, self._lost = made, lost
         self._buffer = bytearray()
         self._frames: deque[tuple[int, bytes]] = deque()
         self._held = 0
+        self._inside = False  # a message: its head has been received, and not yet its end
         self._paused = False
         self._waiting: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -93,6 +98,10 @@ class Connection(asyncio.Protocol):
         """Call off whatever is going on."""
         self._transport.abort()
 
+    def finish(self) -> None:
+        """Close it once what was written has gone."""
+        self._transport.close()
+
     async def receive(self) -> tuple[int, bytes]:
         """The next frame; raises :class:`Closed`."""
         while not self._frames:
@@ -101,6 +110,7 @@ class Connection(asyncio.Protocol):
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
         kind, payload = self._frames.popleft()
+        self._inside = kind in (HEAD, DATA)
         self._held -= len(payload)
         if self._paused and self._held < _LOW and not self.closed:
             self._paused = False
@@ -125,12 +135,18 @@ class Connection(asyncio.Protocol):
                 return
             yield payload
 
+    async def rest(self) -> None:
+        """Pass over what has not been received of the message."""
+        while self._inside:
+            await self.receive()
+
     def body_at_hand(self) -> bytes | None:
         """The whole of the body that follows a head, if it has come already: most answers are one packet."""
         if not self._frames or self._frames[-1][0] != END or any(kind != DATA for kind, _ in list(self._frames)[:-1]):
             return None
         found = b"".join(payload for _, payload in self._frames)
         self._frames.clear()
+        self._inside = False
         self._held -= len(found)
         return found if not self._paused else self._resumed(found)
 

@@ -31,8 +31,22 @@ class Host:
         self, service: str, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None
     ) -> tuple[dict[str, Any], AsyncGenerator[bytes]]:
         """The head and the body of the answer of ``service``. Closing the body early calls the request off."""
+        answer, connection, sending = await self._asked(service, head, body)
+        return answer, self._body(connection, sending)
+
+    async def upgrade(
+        self, service: str, head: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], AsyncGenerator[bytes] | Connection]:
+        """The same of a request for a WebSocket: with status 101 the connection is one, its caller's."""
+        answer, connection, sending = await self._asked(service, {**head, "upgrade": True}, None)
+        connection.live = answer["status"] == 101
+        return answer, connection if connection.live else self._body(connection, sending)
+
+    async def _asked(
+        self, service: str, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None
+    ) -> tuple[dict[str, Any], Connection, asyncio.Task[None]]:
         connection = await self._connection()
-        sending = asyncio.create_task(connection.send({"service": service, "op": "fetch", **head}, body))
+        sending = asyncio.create_task(_send(connection, {"service": service, "op": "fetch", **head}, body))
         try:
             answer = await connection.receive_head()
         except BaseException as error:
@@ -43,14 +57,14 @@ class Host:
         finally:
             if not sending.done():
                 sending.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return answer, self._body(connection)
+        return answer, connection, sending
 
-    async def _body(self, connection: Connection) -> AsyncGenerator[bytes]:
+    async def _body(self, connection: Connection, sending: asyncio.Task[None]) -> AsyncGenerator[bytes]:
         whole = False
         try:
             async for piece in connection.body():
                 yield piece
-            whole = True
+            whole = sending.done()
         except (Fault, Closed) as error:
             raise _told(error) from None
         finally:
@@ -65,6 +79,14 @@ class Host:
         async for _ in body:
             pass
         return decode(answer["value"], javascript_value)
+
+
+async def _send(connection: Connection, head: Mapping[str, Any], body: AsyncIterable[bytes] | bytes | None) -> None:
+    try:
+        await connection.send(head, body)
+    finally:
+        if isinstance(body, AsyncGenerator):
+            await body.aclose()
 
 
 def _told(error: BaseException) -> BaseException:

@@ -71,6 +71,11 @@ class JsType(type):
     def name(cls) -> str:
         return builtins.str(cls.__dict__.get("js_name", cls.__name__))
 
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(f"{cls.name} has no {name} here: {COVERAGE}")
+
 
 class JsProxy(metaclass=JsType):
     """A JavaScript object."""

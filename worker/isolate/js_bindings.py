@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+from . import rpc
+from .frames import Connection
 from .host import Host
-from .js_base import COVERAGE, JsArray, JsMap, JsObject, JsProxy, JsSet, JsType, jsnull, type_error
+from .js_base import COVERAGE, JsArray, JsException, JsMap, JsObject, JsProxy, JsSet, JsType, jsnull, type_error
 from .js_buffers import JsBuffer
-from .js_messages import NULL_BODY, Request, Response
+from .js_headers import length_in
+from .js_messages import NULL_BODY, Request, Response, asks_for_socket
 from .js_promises import Promise
 from .js_signals import unless_aborted
 from .js_streams import ReadableStream, stream_of
+from .js_websockets import WebSocket, connected, dialling
 
 
 async def fetch_from(host: Host, service: str, source: Any, init: Any = None) -> Response:
@@ -20,9 +24,28 @@ async def fetch_from(host: Host, service: str, source: Any, init: Any = None) ->
     request = Request(source, init)
     headers = request.headers.pairs
     head = {"method": request.method, "url": request.url, "headers": headers, "redirect": request.redirect}
-    answer, body = await unless_aborted(request.signal, host.fetch(service, head, request.sent()))
+    if asks_for_socket(request.headers):
+        return await _upgraded(host, service, head, request)
+    sent = request.sent()
+    size = None if isinstance(sent, AsyncGenerator) else len(sent or b"")
+    answer, body = await unless_aborted(request.signal, host.fetch(service, head | {"size": size}, sent))
+    return await _response(answer, body, request)
+
+
+async def _upgraded(host: Host, service: str, head: dict[str, Any], request: Request) -> Response:
+    answer, found = await unless_aborted(request.signal, host.upgrade(service, head))
+    if not isinstance(found, Connection):
+        return await _response(answer, found, request)
+    protocol = dict(answer["headers"]).get("sec-websocket-protocol", "")
+    init = {"status": 101, "headers": answer["headers"], "webSocket": connected(found, protocol)}
+    response = Response(None, init)
+    response.url = answer.get("url", request.url)
+    return response
+
+
+async def _response(answer: dict[str, Any], body: AsyncGenerator[bytes], request: Request) -> Response:
     has_body = answer["status"] not in NULL_BODY
-    stream = stream_of(body)
+    stream = stream_of(body, answer.get("length", length_in(answer["headers"])))
     if not has_body:
         await stream.next_chunk()
     init = {"status": answer["status"], "statusText": answer.get("statusText"), "headers": answer["headers"]}
@@ -30,6 +53,21 @@ async def fetch_from(host: Host, service: str, source: Any, init: Any = None) ->
     response.url = answer.get("url", request.url)
     response.redirected = response.url != request.url
     return response
+
+
+def websocket_class(host: Host) -> type[WebSocket]:
+    """``js.WebSocket``, whose connections go through ``host``."""
+
+    async def dial(url: str, protocols: str) -> tuple[str, Connection]:
+        headers = [("upgrade", "websocket"), *([("sec-websocket-protocol", protocols)] if protocols else [])]
+        head = {"method": "GET", "url": url, "headers": headers, "redirect": "follow"}
+        answer, found = await host.upgrade("internet", head)
+        if not isinstance(found, Connection):
+            await found.aclose()
+            raise JsException(f"{url} answered {answer['status']} in place of a WebSocket")
+        return dict(answer["headers"]).get("sec-websocket-protocol", ""), found
+
+    return dialling(dial)
 
 
 class Fetcher(JsProxy):
@@ -44,7 +82,7 @@ class Fetcher(JsProxy):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "then" or not self._calls:
             return super().__getattr__(name)
-        return functools.partial(_call, self._host, self._service, name)
+        return functools.partial(rpc.invoke, self._host, self._service, name)
 
 
 class HostBinding(JsProxy):

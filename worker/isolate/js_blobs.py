@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import email.parser
-import email.policy
 import secrets
 import time
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from .js_buffers import ArrayBuffer, Uint8Array, bytes_of
 from .js_pairs import Pairs
 from .js_promises import promised
 from .js_streams import ReadableStream, stream_of
+from .multipart import parts_of
 
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
@@ -48,7 +47,7 @@ class Blob(JsProxy):
         return Uint8Array(self._data)
 
     def stream(self) -> ReadableStream:
-        return stream_of(_once(self._data))
+        return stream_of(_once(self._data), self.size)
 
     def slice(self, start: int | None = None, end: int | None = None, content_type: str | None = None) -> Blob:
         return Blob([self._data[slice(start, end)]], {"type": content_type})
@@ -97,7 +96,7 @@ def read_form(body: bytes, content_type: str) -> FormData:
     form = FormData()
     kind = content_type.partition(";")[0].strip().lower()
     if kind == URLENCODED:
-        for name, value in parse_qsl(body.decode(), keep_blank_values=True):
+        for name, value in parse_qsl(body.decode(errors="replace"), keep_blank_values=True):
             form.append(name, value)
         return form
     if kind != MULTIPART:
@@ -105,20 +104,12 @@ def read_form(body: bytes, content_type: str) -> FormData:
             "Unrecognized Content-Type header value. FormData can only parse the following MIME types: "
             f"{MULTIPART}, {URLENCODED}"
         )
-    head = f"content-type: {content_type}\r\n\r\n".encode()
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
-    for part in message.iter_parts():
-        data: Any = part.get_payload(decode=True)
-        filename = part.get_filename()
-        content = data if isinstance(data, bytes) else b""
-        text = content.decode(errors="replace")
-        file = None if filename is None else File([content], filename, {"type": part.get_content_type()})
-        form.append(_field(part), text if file is None else file)
+    for name, filename, file_type, content in parts_of(body, content_type):
+        if filename is None:
+            form.append(name, content.decode(errors="replace"))
+        else:
+            form.append(name, File([content], filename, {"type": file_type}))
     return form
-
-
-def _field(part: Any) -> str:
-    return str(part.get_param("name", header="content-disposition"))
 
 
 def _entry(value: Any, filename: str | None) -> Any:

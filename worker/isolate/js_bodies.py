@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from .js_base import JsException, JsProxy, null, type_error
+from .js_base import JsProxy, null, type_error
 from .js_blobs import URLENCODED, Blob, FormData, read_form
 from .js_buffers import ArrayBuffer, JsBuffer, Uint8Array, bytes_of
-from .js_convert import PyProxy, to_js
+from .js_convert import PyProxy
 from .js_headers import Headers
+from .js_json import parse
 from .js_promises import promised
 from .js_streams import ReadableStream, stream_of
 from .js_urls import URLSearchParams
@@ -53,7 +53,7 @@ class Body(JsProxy):
     @property
     def body(self) -> Any:
         if self._stream is None and self._data is not None:
-            self._stream = stream_of(_once(self._data))
+            self._stream = stream_of(_once(self._data), len(self._data))
         return null() if self._stream is None else self._stream
 
     def sent(self) -> bytes | AsyncGenerator[bytes] | None:
@@ -61,7 +61,7 @@ class Body(JsProxy):
         if self.bodyUsed:
             raise type_error(_USED)
         self.bodyUsed = self._stream is not None
-        return self._data if self._stream is None else _bytes_in(self._stream)
+        return self._data if self._stream is None else bytes_in(self._stream)
 
     async def _read(self) -> bytes:
         if self.bodyUsed or (self._stream is not None and self._stream.locked):
@@ -69,7 +69,7 @@ class Body(JsProxy):
         self.bodyUsed = True
         if self._stream is None:
             return self._data or b""
-        return b"".join([piece async for piece in _bytes_in(self._stream)])
+        return b"".join([piece async for piece in bytes_in(self._stream)])
 
     @promised
     async def text(self) -> str:
@@ -77,10 +77,7 @@ class Body(JsProxy):
 
     @promised
     async def json(self) -> Any:
-        try:
-            return to_js(json.loads(await self._read()), objects=True)
-        except ValueError as error:
-            raise JsException(str(error), "SyntaxError") from error
+        return parse(await self._read())
 
     @promised
     async def arrayBuffer(self) -> ArrayBuffer:
@@ -114,7 +111,8 @@ async def _once(data: bytes) -> AsyncGenerator[bytes]:
         yield data
 
 
-async def _bytes_in(stream: ReadableStream) -> AsyncGenerator[bytes]:
+async def bytes_in(stream: ReadableStream) -> AsyncGenerator[bytes]:
+    """The chunks of ``stream``, which is cancelled if they aren't read to its end."""
     chunks = stream._iterate()
     try:
         async for chunk in chunks:

@@ -138,6 +138,14 @@ ARRAYS: dict[str, Any] = {
 """The classes by their names."""
 
 
+def array_of(data: bytes | bytearray | memoryview) -> TypedArray:
+    """The typed array of Python's buffer ``data``, by its format."""
+    number = data.format if isinstance(data, memoryview) else "B"
+    kind = next((each for each in ARRAYS.values() if getattr(each, "_format", None) == number), Uint8Array)
+    made: TypedArray = kind(bytes(data))
+    return made
+
+
 def _cast(data: Any, number: str) -> Any:
     return memoryview(data).cast(number)  # type: ignore[call-overload]  # which wants the letter as a literal
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .js_base import JsArray, JsMap, JsObject, JsProxy, JsSet, type_error
-from .js_buffers import Uint8Array
+from .js_buffers import Uint8Array, array_of
 
 
 class PyProxy(JsProxy):
@@ -122,7 +122,7 @@ def to_js(
         if isinstance(each, set | frozenset):
             return JsSet(convert(inner, left - 1) for inner in each)
         if isinstance(each, bytes | bytearray | memoryview):
-            return Uint8Array(each)
+            return array_of(each)
         return _otherwise(each)
 
     def _otherwise(each: Any) -> Any:

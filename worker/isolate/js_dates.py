@@ -29,10 +29,11 @@ class Date(JsProxy):
             moment = datetime.datetime.fromisoformat(text)
         except ValueError as error:
             raise JsException("Invalid time value", "RangeError") from error
-        return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() * 1000
+        return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() * 1000 // 1
 
     def getTime(self) -> float:
-        return self._milliseconds
+        at = self._milliseconds
+        return int(at) if float(at).is_integer() else at
 
     valueOf = getTime
 

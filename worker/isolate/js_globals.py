@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from . import js_blobs, js_signals, js_streams
+from . import js_blobs, js_events, js_signals, js_streams
 from .host import Host
 from .js_base import (
     COVERAGE,
@@ -27,18 +27,22 @@ from .js_base import (
     JsType,
     type_error,
 )
-from .js_bindings import Fetcher
+from .js_bindings import Fetcher, websocket_class
 from .js_buffers import ARRAYS, ArrayBuffer, TypedArray, Uint8Array, bytes_of
 from .js_caches import CacheStorage
 from .js_convert import to_js
 from .js_dates import Date
 from .js_headers import Headers
+from .js_html_rewriter import HTMLRewriter
 from .js_json import JSON, stringify
 from .js_messages import Request, Response
 from .js_promises import Promise, promised, settled
+from .js_uri import URI
 from .js_urls import URL, URLSearchParams
+from .js_websockets import WebSocketPair
 
 _READABLE = ("ReadableStream", "WritableStream", "TransformStream", "TextDecoderStream", "TextEncoderStream")
+_EVENTS = ("Event", "EventTarget", "MessageEvent", "CloseEvent", "ErrorEvent")
 _STREAMS = (*_READABLE, "IdentityTransformStream", "FixedLengthStream")
 
 
@@ -200,6 +204,9 @@ _NAMES: dict[str, Any] = {
     **ARRAYS,
     **{name: getattr(js_blobs, name) for name in ("Blob", "File", "FormData")},
     **{name: getattr(js_signals, name) for name in ("AbortController", "AbortSignal")},
+    **{name: getattr(js_events, name) for name in _EVENTS},
+    "WebSocketPair": WebSocketPair,
+    "HTMLRewriter": HTMLRewriter,
     "Array": JsArray,
     "Map": JsMap,
     "Set": JsSet,
@@ -221,6 +228,7 @@ _NAMES: dict[str, Any] = {
     "navigator": JsObject({"userAgent": "Cloudflare-Workers"}),
     "queueMicrotask": lambda function: asyncio.get_running_loop().call_soon(function),
     "structuredClone": lambda value: to_js(value.to_py(), objects=True) if isinstance(value, JsProxy) else value,
+    **URI,
     "atob": lambda text: base64.b64decode(text).decode("latin-1"),
     "btoa": lambda text: base64.b64encode(text.encode("latin-1")).decode(),
 }
@@ -236,6 +244,7 @@ def js_module(host: Host) -> types.ModuleType:
         _NAMES,
         caches=CacheStorage(host),
         fetch=Fetcher(host, "internet").fetch,
+        WebSocket=websocket_class(host),
         setTimeout=timers.set_timeout,
         setInterval=timers.set_interval,
         clearTimeout=timers.clear,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .js_base import JsArray, JsObject, null, type_error
 from .js_pairs import Pairs
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110
 
 
 class Headers(Pairs):
@@ -23,8 +26,10 @@ class Headers(Pairs):
         return self._pairs
 
     def append(self, name: str, value: Any) -> None:
-        text = str(value).strip()
-        if "\n" in text or "\r" in text or not name:
+        text = str(value).strip(" \t\r\n")
+        if not _NAME.fullmatch(str(name)):
+            raise type_error(f"Invalid header name: {name!r}.")
+        if "\n" in text or "\r" in text or "\0" in text:
             raise type_error("Invalid header value.")
         self._pairs.append((self._key(name), text))
 
@@ -59,6 +64,12 @@ class Headers(Pairs):
         if not self.has(name):
             raise KeyError(name)
         return self.get(name)
+
+
+def length_in(pairs: Iterable[Iterable[str]]) -> int | None:
+    """What a content-length among ``pairs`` says."""
+    said = {name.lower(): value for name, value in pairs}.get("content-length", "")
+    return int(said) if said.isdecimal() else None
 
 
 def _pairs(init: Any) -> Iterable[tuple[str, Any]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
-from .js_base import JsArray, JsException, JsObject, JsProxy, jsnull, type_error
-from .js_convert import to_js
+from .js_base import JsArray, JsException, JsObject, JsProxy, jsnull, null, type_error
+
+_SAFE = 2**53 - 1
+_EXPONENT = 1e21  # from here on JavaScript writes an exponent
 
 
 def plain(value: Any) -> Any:
@@ -32,7 +35,46 @@ def stringify(value: Any, _replacer: Any = None, space: Any = None) -> str:
     """``value`` as JSON text."""
     indent = int(space) if isinstance(space, int | float) and space else None
     separators = (",", ": ") if indent else (",", ":")
-    return json.dumps(plain(value), ensure_ascii=False, indent=indent, separators=separators)
+    return json.dumps(_numbered(plain(value)), ensure_ascii=False, indent=indent, separators=separators)
+
+
+def parse(text: str | bytes) -> Any:
+    """What a JSON text says, as JavaScript's values; raises a SyntaxError."""
+    try:
+        return _javascript(json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_refuse))
+    except ValueError as error:
+        raise JsException(str(error), "SyntaxError") from error
+
+
+def _javascript(value: Any) -> Any:
+    if isinstance(value, dict):
+        return JsObject({key: _javascript(each) for key, each in value.items()})
+    if isinstance(value, list):
+        return JsArray([_javascript(each) for each in value])
+    return null() if value is None else value
+
+
+def _number(text: str) -> int | float:
+    """A number as Python gets it from JavaScript, which has doubles alone: an int where it is safely whole."""
+    number = float(text)
+    return int(number) if abs(number) <= _SAFE and number.is_integer() else number
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not valid JSON")
+
+
+def _numbered(value: Any) -> Any:
+    """``value`` with its floats as JavaScript writes them: 2.0 is 2, and what isn't finite is null."""
+    if isinstance(value, dict):
+        return {key: _numbered(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbered(each) for each in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < _EXPONENT else value
 
 
 class JSON(JsProxy):
@@ -40,9 +82,4 @@ class JSON(JsProxy):
 
     stringify = staticmethod(stringify)
 
-    @staticmethod
-    def parse(text: str) -> Any:
-        try:
-            return to_js(json.loads(text), objects=True)
-        except ValueError as error:
-            raise JsException(str(error), "SyntaxError") from error
+    parse = staticmethod(parse)

@@ -45,6 +45,8 @@ class Request(Body):
         self.method = method.upper() if method.upper() in _STANDARD else method
         self.headers = Headers(option(init, "headers", earlier.headers if earlier else None))
         self.redirect = str(option(init, "redirect", earlier.redirect if earlier else "follow"))
+        if self.redirect not in ("follow", "manual"):
+            raise type_error('Invalid redirect value, must be one of "follow" or "manual".')
         self.signal = option(init, "signal", earlier.signal if earlier else AbortSignal())
         self.cf = option(init, "cf", earlier.cf if earlier else None)
         body = option(init, "body", earlier._copied_body() if earlier else None)
@@ -61,13 +63,16 @@ class Response(Body):
 
     type = "default"
     redirected = False
-    webSocket: Any = None
+    webSocket: Any
     cf: Any = None
 
     def __init__(self, body: Any = None, init: Any = None) -> None:
         self.url = ""
         status = option(init, "status", 200)
         self.status = int(status)
+        self.webSocket = option(init, "webSocket")
+        if self.webSocket is not None and self.status != 101:
+            raise JsException("Responses with a WebSocket must have status code 101.", "RangeError")
         if not 200 <= self.status <= 599 and self.status != 101:
             raise JsException("Responses may only be constructed with status codes from 200 to 599.", "RangeError")
         self.statusText = str(option(init, "statusText", "")) or _phrase(self.status)
@@ -103,6 +108,11 @@ class Response(Body):
     @staticmethod
     def error() -> JsProxy:
         raise type_error("Response.error() makes nothing that a Worker can return")
+
+
+def asks_for_socket(headers: Headers) -> bool:
+    """Whether a request of these headers asks for a WebSocket."""
+    return str(headers.get("upgrade")).lower() == "websocket"
 
 
 def _phrase(status: int) -> str:

@@ -10,7 +10,10 @@ from typing import Any
 
 from .js_base import JsArray, JsObject, JsProxy, option, type_error
 from .js_buffers import Uint8Array, bytes_of
+from .js_convert import PyProxy, to_js
 from .js_promises import Promise, as_exception, promised, settled
+
+_END = object()
 
 
 class ReadableStream(JsProxy):
@@ -23,10 +26,22 @@ class ReadableStream(JsProxy):
         self._error: BaseException | None = None
         self._change = asyncio.Event()
         self.locked = False
+        self.length: int | None = None  # its bytes, where they are known beforehand: R2 wants to know
         self._controller = ReadableStreamDefaultController(self)
         self._starting: Promise | None = None
         if (start := option(source, "start")) is not None:
-            self._starting = Promise(settled(start(self._controller)))
+            self._starting = Promise(self._started(start(self._controller)))
+
+    @staticmethod
+    def from_(values: Any) -> ReadableStream:
+        """Of anything that can be iterated, asynchronously or not."""
+        return ReadableStream(JsObject(_source_of(values)))
+
+    async def _started(self, work: Any) -> None:
+        try:
+            await settled(work)
+        except Exception as error:
+            self.fail(error)
 
     async def next_chunk(self) -> tuple[bool, Any]:
         """Whether the stream has ended, else its next chunk."""
@@ -113,6 +128,7 @@ class ReadableStream(JsProxy):
         splitting = Promise(split())
         for branch in branches:
             branch._starting = splitting  # which is kept alive by it
+            branch.length = self.length
         return JsArray(branches)
 
     def pipeThrough(self, pair: Any, options: Any = None) -> Any:
@@ -150,8 +166,8 @@ class ReadableStream(JsProxy):
     values = __aiter__
 
 
-def stream_of(pieces: AsyncGenerator[bytes]) -> ReadableStream:
-    """A stream of Uint8Arrays of ``pieces``, which are closed when it is cancelled."""
+def stream_of(pieces: AsyncGenerator[bytes], length: int | None = None) -> ReadableStream:
+    """A stream of Uint8Arrays of ``pieces``, ``length`` bytes if known; when it is cancelled they are closed."""
 
     async def pull(controller: Any) -> None:
         try:
@@ -161,7 +177,33 @@ def stream_of(pieces: AsyncGenerator[bytes]) -> ReadableStream:
         else:
             controller.enqueue(Uint8Array(piece))
 
-    return ReadableStream(JsObject({"pull": pull, "cancel": lambda _: pieces.aclose()}))
+    made = ReadableStream(JsObject({"pull": pull, "cancel": lambda _: pieces.aclose()}))
+    made.length = length
+    return made
+
+
+def _source_of(values: Any) -> dict[str, Any]:
+    values = values.unwrap() if isinstance(values, PyProxy) else values
+    if not hasattr(values, "__aiter__"):
+        rest = iter(values)
+        return {"pull": lambda controller: _give(controller, next(rest, _END))}
+    pieces = aiter(values)
+
+    async def pull(controller: Any) -> None:
+        _give(controller, await anext(pieces, _END))
+
+    async def cancel(_: Any) -> None:
+        if (close := getattr(pieces, "aclose", None)) is not None:
+            await close()
+
+    return {"pull": pull, "cancel": cancel}
+
+
+def _give(controller: Any, piece: Any) -> None:
+    if piece is _END:
+        controller.close()
+    else:
+        controller.enqueue(to_js(piece))
 
 
 class ReadableStreamDefaultController(JsProxy):
@@ -282,10 +324,11 @@ class IdentityTransformStream(TransformStream):
 
 
 class FixedLengthStream(TransformStream):
-    """The same, for a body whose length is known; the length is not checked."""
+    """The same, for a body whose length is known; R2 alone checks it."""
 
     def __init__(self, length: int = 0) -> None:
         super().__init__()
+        self.readable.length = int(length)
 
 
 class TextDecoderStream(TransformStream):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from . import rpc
 from .context import Context, background_ended
 from .entry import Entry
 from .exchanges import Exchanges
-from .faults import told
-from .frames import Closed, Connection
-from .host import javascript_value
+from .faults import NoHandler, told
+from .frames import HEAD, Closed, Connection
+from .js_base import type_error
 from .js_convert import to_js
-from .js_messages import NULL_BODY, Request, Response
+from .js_headers import length_in
+from .js_messages import NULL_BODY, Request, Response, asks_for_socket
 from .js_streams import stream_of
-from .values import decode
+from .sockets import relay
+from .uploads import Upload
 
 
 class Serving:
@@ -39,8 +44,8 @@ class Serving:
         await background_ended()
 
     async def _answer(self, connection: Connection, head: dict[str, Any]) -> None:
-        ctx = Context()
-        body = connection.body()
+        ctx = Context(head.get("props"))
+        body = Upload(connection, _late)
         try:
             if head["op"] == "fetch":
                 await self._fetch(connection, head, body, ctx)
@@ -48,37 +53,64 @@ class Serving:
                 await self._entry.scheduled(head["cron"], head["at"], ctx)
                 await connection.send({})
             else:
-                args = list(decode(head["args"], javascript_value))
-                await connection.send({"value": await self._entry.call(head["method"], args, ctx)})
-        except (Closed, asyncio.CancelledError):
+                call = functools.partial(self._entry.call, head["method"], ctx, head["entrypoint"])
+                await rpc.answer(connection, head, body, call)
+        except Closed:
             raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _called_off():
+                raise  # whoever asked has left, or the isolate ends; any other is the Worker's own
             connection.fail(told(error) | {"passes_through": ctx.passes_through})
-        async for _ in body:
-            pass
+        await body.rest()
 
     async def _fetch(
         self, connection: Connection, head: dict[str, Any], body: AsyncGenerator[bytes], ctx: Context
     ) -> None:
         with_body = head["method"] not in ("GET", "HEAD")
-        if not with_body:
-            await anext(body, None)
-        init = {"method": head["method"], "headers": head["headers"], "body": stream_of(body) if with_body else None}
+        stream = stream_of(body, length_in(head["headers"])) if with_body else None
+        init = {"method": head["method"], "headers": head["headers"], "body": stream}
         request = Request(head["url"], init | {"cf": to_js(head["cf"], objects=True), "redirect": "manual"})
         try:
-            await self._respond(connection, await self._entry.fetch(request, ctx))
+            response = await self._entry.fetch(request, ctx, head.get("entrypoint"))
+            if response.webSocket is None:
+                await self._respond(connection, response, head["method"])
+            else:
+                await anext(body, None)  # the request's end, before which no message stands
+                await self._open(connection, request, response)
         except asyncio.CancelledError:
             request.signal.abort_now()
             raise
 
-    async def _respond(self, connection: Connection, response: Response) -> None:
+    async def _respond(self, connection: Connection, response: Response, method: str) -> None:
         sent = response.sent()
         headers = list(response.headers.pairs)
-        if not isinstance(sent, AsyncGenerator) and not response.headers.has("content-length"):
-            headers += [("content-length", str(len(sent or b"")))] if response.status not in NULL_BODY else []
+        if method != "HEAD" or not response.headers.has("content-length"):  # else it is what GET would have
+            headers = [pair for pair in headers if pair[0] != "content-length"]
+            if not isinstance(sent, AsyncGenerator) and response.status not in NULL_BODY:
+                headers.append(("content-length", str(len(sent or b""))))
         answer = {"status": response.status, "statusText": response.statusText, "headers": headers}
         try:
             await connection.send(answer, sent)
         finally:
             if isinstance(sent, AsyncGenerator):
                 await sent.aclose()
+
+    async def _open(self, connection: Connection, request: Request, response: Response) -> None:
+        """Answer with a WebSocket, and carry its messages until it is closed."""
+        if not asks_for_socket(request.headers):
+            raise NoHandler("the Worker returned a WebSocket to a request without the header Upgrade: websocket")
+        far = response.webSocket.hand_over()
+        connection.live = True
+        answer = {"status": 101, "statusText": "", "headers": list(response.headers.pairs)}
+        connection.write((HEAD, json.dumps(answer).encode()))
+        await relay(far, connection)
+        connection.finish()
+
+
+def _called_off() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _late() -> Exception:
+    return type_error("Can't read from request stream after response has been sent.")

@@ -15,7 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from runtime.artifacts import Artifact, ArtifactStore, artifact_key
+from runtime.config import Pooling
 from runtime.device import Device
+from runtime.encoder_session import EncoderSession, Row
 from runtime.engine import Executor
 from runtime.exporter import export_needs
 from runtime.open_decoder import open_decoder
@@ -28,6 +30,7 @@ from wrangler_compat.cli import main
 MODEL = "@hf/nexusflow/starling-lm-7b-beta"
 ENCODER = "@cf/tests/tiny-encoder"
 CATALOGUE_TASKS = {"feature-extraction": "Text Embeddings", "text-classification": "Text Classification"}
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls")
 pytestmark = pytest.mark.timeout(600)  # the first one installs optimum
 
 
@@ -98,7 +101,7 @@ def test_half_precision_stays_near() -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_an_encoder_is_kept_for_its_task(name: str, tmp_path: Path) -> None:
+def test_an_encoder_is_kept_for_its_task_and_embeds_where_that_is_it(name: str, tmp_path: Path) -> None:
     task = ENCODERS[name].task
     card = {"id": "x", "source": 1, "name": ENCODER, "description": "It reads.", "task": {"id": "y"}}
     card["task"] = {"id": "y", "name": CATALOGUE_TASKS[task]}
@@ -112,6 +115,12 @@ def test_an_encoder_is_kept_for_its_task(name: str, tmp_path: Path) -> None:
     found = session.run(None, {key: value for key, value in inputs.items() if key in asked})[0][0]
     with np.load(EXPORTED / LOGITS.name) as saved:
         np.testing.assert_allclose(found, saved[f"{name}.logits"], rtol=0, atol=TOLERANCE)
+    if (facts := made.manifest.embedding) is not None:
+        encoder = EncoderSession(made.folder / facts.graph, facts)
+        rows = [Row(prompts()[-1], pooling) for pooling in POOLINGS] + [Row(prompts()[0] * 2, "mean")]
+        np.testing.assert_allclose(encoder.run(rows)[:2], [found.mean(0), found[0]], rtol=0, atol=TOLERANCE)
+        encoder.close()
+    assert (facts is not None) == (task == "feature-extraction")
     assert name in roost("cache").stdout
 
 
