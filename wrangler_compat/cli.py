@@ -143,7 +143,7 @@ async def _text_of(answer: Answer) -> str:
     type=click.IntRange(0, 65_536),
     default=serving.DEFAULT_QUEUE,
     show_default=True,
-    help="Requests that may wait for a row, for each model; those beyond are refused with 3040.",
+    help="Requests that may wait for a row, for each model; those beyond are told to come back.",
 )
 @click.option(
     "--context",
