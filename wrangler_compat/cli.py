@@ -24,6 +24,7 @@ from wrangler_compat import (
     serving,
     stand_ins,
     usage_commands,
+    vectorize_commands,
 )
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
@@ -219,6 +220,7 @@ def pull(**options: Any) -> None:
 
 
 main.add_command(d1_commands.d1)
+main.add_command(vectorize_commands.vectorize)
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)

@@ -79,6 +79,13 @@ BINDINGS = {
         "differs",
         "`head`, `get`, `put`, `delete`, `list`, uploads in parts; no storage class but Standard, no `ssecKey`",
     ),
+    "vectorize": (
+        "works",
+        "`describe`, `insert`, `upsert`, `query`, `queryById`, `getByIds`, `deleteByIds`; filters need no metadata "
+        "index; what is written is found at once",
+    ),
+    "ratelimits": ("works", "`limit`; `unsafe` bindings of type ratelimit, too"),
+    "version_metadata": ("works", "a new `id` at each start, an empty `tag`"),
     "assets": (
         "works",
         "files, `_headers`, `_redirects`, `html_handling`, `not_found_handling`, `run_worker_first`",
