@@ -220,13 +220,13 @@ def pull(**options: Any) -> None:
 
 
 main.add_command(d1_commands.d1)
-main.add_command(vectorize_commands.vectorize)
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)
 main.add_command(finetune_commands.finetune)
 main.add_command(model_commands.models)
 main.add_command(ps_commands.ps)
 main.add_command(usage_commands.usage)
+main.add_command(vectorize_commands.vectorize)
 
 
 @main.command()

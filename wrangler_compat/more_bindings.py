@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from worker.bindings.binding import Binding
 from worker.bindings.rate_limit import PERIODS, RateLimit
@@ -20,38 +20,48 @@ VECTORIZE = "vectorize"
 _INDEX = re.compile(r"[a-z](?:[a-z0-9-]{0,62}[a-z0-9])?")
 
 
+_Index: TypeAlias = tuple[str, int | None, str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class More:
     """Bindings by their names. ``indexes``: index, dimensions and metric. ``rates``: namespace, limit and period."""
 
-    indexes: dict[str, tuple[str, int | None, str | None]] = field(default_factory=dict)
+    indexes: dict[str, _Index] = field(default_factory=dict)
     rates: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     version: str | None = None
 
 
 def read_more(settings: Mapping[str, Any], found: Diagnostics) -> More:
     """What ``settings`` say; mistakes go to ``found``."""
-    indexes, rates = {}, {}
+    version = settings.get("version_metadata")
+    told = version.get("binding") if isinstance(version, Mapping) else None
+    if version is not None and not isinstance(told, str):
+        found.error('version_metadata needs a "binding"', "version_metadata")
+    return More(dict(_indexes(settings, found)), dict(_rates(settings, found)), told)
+
+
+def _indexes(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[tuple[str, _Index]]:
     for entry in _tables(settings, "vectorize", found):
         name, index = entry.get("binding"), entry.get("index_name")
         if not isinstance(name, str) or not isinstance(index, str):
             found.error('each of vectorize needs a "binding" and an "index_name"', "vectorize")
             continue
         if not is_index_name(index):
-            found.error(
-                f"{index!r} is no name of an index: small letters, digits and -, 64 at most", "vectorize", index
-            )
+            found.error(f"{index!r} is no index's name: small letters, digits and -, 64 at most", "vectorize", index)
         for key in entry:
             if key not in ("binding", "index_name", "dimensions", "metric", "remote"):
                 found.unknown(key, ("binding", "index_name", "dimensions", "metric"), "vectorize")
-        if ("dimensions" in entry) != ("metric" in entry):
-            found.error(f"{name} needs both of dimensions and metric, or neither", "vectorize", "binding")
-        elif "metric" in entry:
-            try:
-                check_index(entry["dimensions"], entry["metric"])
-            except BadIndex as error:
-                found.error(f"{name}: {error}", "vectorize", "binding")
-        indexes[name] = (index, entry.get("dimensions"), entry.get("metric"))
+        dimensions, metric = entry.get("dimensions"), entry.get("metric")
+        try:
+            if dimensions is not None or metric is not None:
+                check_index(dimensions, metric)
+        except BadIndex as error:
+            found.error(f"{name}: {error}", "vectorize", "binding")
+        yield name, (index, dimensions, metric)
+
+
+def _rates(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[tuple[str, tuple[str, int, int]]]:
     for entry in _rate_entries(settings, found):
         simple = entry.get("simple")
         limit, period = (simple.get("limit"), simple.get("period")) if isinstance(simple, Mapping) else (None, None)
@@ -61,12 +71,7 @@ def read_more(settings: Mapping[str, Any], found: Diagnostics) -> More:
         elif not isinstance(limit, int) or limit < 1 or period not in PERIODS:
             found.error(f"{name} needs simple = {{ limit = N, period = 10 or 60 }}, and N of 1 or more", "ratelimits")
         else:
-            rates[name] = (str(space), limit, int(period))
-    version = settings.get("version_metadata")
-    told = version.get("binding") if isinstance(version, Mapping) else None
-    if version is not None and not isinstance(told, str):
-        found.error('version_metadata needs a "binding"', "version_metadata")
-    return More(indexes, rates, told)
+            yield name, (str(space), limit, int(period))
 
 
 def more_bindings(more: More, state: Path, rates: dict[tuple[str, int, int], RateLimit]) -> dict[str, Binding]:
