@@ -92,7 +92,7 @@ class Vectorize(Binding):
         except BadFilter as error:
             raise BindingError(f"VECTOR_QUERY_ERROR: {error}") from error
         namespace = options.get("namespace")
-        matches = []
+        matches: list[dict[str, Any]] = []
         for score, each in self._file.ranked(values, index.metric):
             if len(matches) == count:
                 break
