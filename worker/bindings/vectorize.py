@@ -136,15 +136,18 @@ def _vector(given: Any, index: Index, error: str) -> Vector:
 
 def floats(given: Any, dimensions: int) -> Floats | None:
     """``given``, numbers or the bytes of a Float32Array or Float64Array, as float32; ``None`` for anything else."""
-    if isinstance(given, bytes):
-        given = np.frombuffer(given, np.float64 if len(given) == 8 * dimensions else np.float32)
-    elif isinstance(given, list):
+    if isinstance(given, list):
         if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in given):
             return None
-    elif not isinstance(given, np.ndarray):
+    elif not isinstance(given, bytes | np.ndarray):
         return None
-    with np.errstate(over="ignore"):
-        found = np.asarray(given, np.float32)
+    try:
+        if isinstance(given, bytes):
+            given = np.frombuffer(given, np.float64 if len(given) == 8 * dimensions else np.float32)
+        with np.errstate(over="ignore"):
+            found = np.asarray(given, np.float32)
+    except (ValueError, OverflowError):  # half a number, or one that no float is
+        return None
     return found if np.isfinite(found).all() else None
 
 
@@ -168,7 +171,7 @@ def _top(options: dict[str, Any], *, whole: bool) -> int:
     given = options.get("topK")
     count = TOP_USUAL if given is None else given
     most = TOP_WHOLE if whole else TOP
-    if isinstance(count, bool) or not isinstance(count, int | float) or count != int(count) or not 1 <= count <= most:
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 1 <= count <= most or count != int(count):
         more = ' with returnValues or returnMetadata "all"' if whole else ""
         raise BindingError(f"VECTOR_QUERY_ERROR (code = 40025): topK is 1 to {most}{more}, and not {count!r}")
     return int(count)
