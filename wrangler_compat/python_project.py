@@ -154,6 +154,7 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
         found.error('a Python Worker needs compatibility_flags = ["python_workers"]', "compatibility_flags")
     _check_assets(good, project.folder, found)
     _check_identity(good, found)
+    _check_objects(good, found)
     if found.errors:
         raise ProjectError("\n".join([*found.errors, *found.warnings]))
     assert project.main is not None
@@ -161,6 +162,17 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     name = str(good.get("name") or project.folder.name)
     stored = (kv, d1, r2, services, more)
     return PythonProject(project, name, project.main, day, flags, crons, *stored, missing, found.warnings)
+
+
+def _check_objects(settings: Mapping[str, Any], found: Diagnostics) -> None:
+    """Refuse what names no binding, which would start as if there were no Durable Objects in it."""
+    objects = settings.get("durable_objects", {})
+    entries = objects.get("bindings", ()) if isinstance(objects, Mapping) else None
+    if not isinstance(entries, list | tuple):
+        return found.error('"durable_objects" must be a table with a list of "bindings"', "durable_objects")
+    for entry in entries:
+        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("name", "class_name")):
+            found.error('each of durable_objects.bindings needs a "name" and a "class_name"', "durable_objects")
 
 
 def _check_identity(settings: Mapping[str, Any], found: Diagnostics) -> None:

@@ -22,10 +22,10 @@ MODULES = (
 _HELPERS = ("get_compat_flag", "import_sdk_javascript_module_async")
 
 MISSING = {
-    "entrypoints.DurableObject": "Durable Objects are not in roost yet",
-    "entrypoints.DurableObjectContext": "Durable Objects are not in roost yet",
+    "entrypoints.DurableObject": "no Durable Objects: see `durable_objects` below",
+    "entrypoints.DurableObjectContext": "no Durable Objects: see `durable_objects` below",
     "entrypoints.WorkflowEntrypoint": "Workflows are not in roost yet",
-    "entrypoints.DurableObjectAbort": "Durable Objects are not in roost yet",
+    "entrypoints.DurableObjectAbort": "no Durable Objects: see `durable_objects` below",
     "workflows.NonRetryableError": "Workflows are not in roost yet",
 }
 DIFFERS = {
@@ -80,12 +80,17 @@ BINDINGS = {
         "`head`, `get`, `put`, `delete`, `list`, uploads in parts; no storage class but Standard, no `ssecKey`",
     ),
     "vectorize": (
-        "works",
+        "differs",
         "`describe`, `insert`, `upsert`, `query`, `queryById`, `getByIds`, `deleteByIds`; filters need no metadata "
         "index; what is written is found at once",
     ),
     "ratelimits": ("works", "`limit`; `unsafe` bindings of type ratelimit, too"),
     "version_metadata": ("works", "a new `id` at each start, an empty `tag`"),
+    "durable_objects": (
+        "missing",
+        "one instance per id, gates, atomic writes and alarms hold only together, so there is no half of them: a "
+        "class of them is never made, and no state is kept",
+    ),
     "assets": (
         "works",
         "files, `_headers`, `_redirects`, `html_handling`, `not_found_handling`, `run_worker_first`",

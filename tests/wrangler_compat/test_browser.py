@@ -217,9 +217,10 @@ def test_a_prompt_is_answered_whole_where_no_stream_is_wanted(window: Browser) -
     window.find("#send").click()
     settled(window)
     assert window.find("#answer").text
-    assert numbers(window)["Tokens written"] == "8"
     (last, *_) = httpx.get(f"{window.url}{STATUS}.json").json()["recent"]
-    assert (last["outcome"], last["streaming"], last["completion_tokens"]) == ("done", False, 8)
+    assert (last["outcome"], last["streaming"]) == ("done", False)
+    assert numbers(window)["Tokens written"] == str(last["completion_tokens"])
+    assert 0 < last["completion_tokens"] <= 8
 
 
 def test_a_refusal_is_in_the_platforms_words(window: Browser) -> None:

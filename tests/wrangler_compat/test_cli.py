@@ -134,10 +134,11 @@ def test_a_list_fits_the_terminal_and_breaks_no_name_in_two(columns: int, monkey
 
 
 def test_a_model_that_cannot_run_here_says_so_at_once() -> None:
-    result = roost("run", "@cf/baai/bge-m3", "hello")
+    result = roost("run", "@cf/openai/whisper", "hello")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: 5902: AiError: roost: @cf/baai/bge-m3 performs Text Embeddings, which roost can't run yet\n"
+        "Error: 5902: AiError: roost: @cf/openai/whisper performs Automatic Speech Recognition, "
+        "which roost can't run yet\n"
     )
 
 

@@ -28,7 +28,7 @@ def guarded() -> Iterator[httpx.Client]:
 def test_health_is_200_once_a_door_is_ready(http: httpx.Client) -> None:
     answer = http.get(HEALTH)
     assert answer.status_code == 200
-    assert answer.json().keys() == {"status", "version", "models"}
+    assert answer.json().keys() == {"status", "live", "ready", "version", "device", "models"}
     assert (answer.json()["status"], answer.json()["version"]) == ("ok", importlib.metadata.version("roost"))
 
 

@@ -193,6 +193,43 @@ def test_a_missing_binding_stops_at_the_start_unless_allowed(tmp_path: Path) -> 
         assert client.get("/").text.startswith("DB is one of hyperdrive, which roost doesn't have: docs/coverage.md")
 
 
+OBJECTS = """
+    from workers import DurableObject, Response, WorkerEntrypoint
+
+    class Room(DurableObject):
+        def __init__(self, ctx, env):
+            raise AssertionError("an object without the laws of one")
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            if request.url.endswith("/plain"):
+                return Response("plain")
+            try:
+                return await self.env.ROOM.get(self.env.ROOM.idFromName("a")).fetch(request)
+            except RuntimeError as error:
+                return Response(str(error))
+"""
+ROOM = """
+[[durable_objects.bindings]]
+name = "ROOM"
+class_name = "Room"
+
+[[migrations]]
+tag = "v1"
+new_sqlite_classes = ["Room"]
+"""
+
+
+def test_a_durable_object_stops_the_start_or_its_use_and_is_never_made(tmp_path: Path) -> None:
+    folder = project(tmp_path, "entry", OBJECTS, ROOM)
+    refused = subprocess.run([ROOST, "dev", "--offline"], cwd=folder, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "ROOM is one of durable_objects, which roost doesn't have" in refused.stderr
+    with roost_dev(folder, "--allow-missing") as (_, client):
+        assert client.get("/plain").text == "plain"
+        assert client.get("/").text.startswith("ROOM is one of durable_objects, which roost doesn't have")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_however_roost_ends_its_isolates_end_too(tmp_path: Path, signum: signal.Signals) -> None:
     source = """

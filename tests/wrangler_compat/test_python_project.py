@@ -120,6 +120,30 @@ def test_a_missing_binding_can_be_allowed(tmp_path: Path) -> None:
     assert read_python_project(open_project(tmp_path), allow_missing=True).missing == {"DB": "hyperdrive"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (
+            '[[durable_objects.bindings]]\nname = "ROOM"\nclass_name = "Room"\nscript_name = "other"',
+            "wrangler.toml:14: ROOM is one of durable_objects, which roost doesn't have: "
+            "--allow-missing starts without it",
+        ),
+        (
+            '[durable_objects]\nbindings = [{ binding = "ROOM", class_name = "Room" }]',
+            'wrangler.toml:13: each of durable_objects.bindings needs a "name" and a "class_name"',
+        ),
+        (
+            '[[durable_objects]]\nname = "ROOM"\nclass_name = "Room"',
+            'wrangler.toml:13: "durable_objects" must be a table with a list of "bindings"',
+        ),
+    ],
+)
+def test_durable_objects_never_start_unnoticed(tmp_path: Path, setting: str, sentence: str) -> None:
+    with pytest.raises(ProjectError) as mistakes:
+        read(tmp_path, f"{GOOD}{setting}\n")
+    assert str(mistakes.value) == sentence
+
+
 REDIRECTED = {"name": "built", "main": "src/entry.py", "compatibility_flags": ["python_workers"]}
 
 

@@ -137,14 +137,23 @@ LOCAL: dict[tuple[str, str], Operation] = {
         "health",
         "This roost",
         "Whether it is up",
-        gives=an_object({"status": {"const": "ok"}, "version": TEXT, "models": {"type": "object"}}),
+        gives=an_object(
+            {
+                "status": {"const": "ok"},
+                "live": BOOLEAN,
+                "ready": BOOLEAN,
+                "version": TEXT,
+                "device": TEXT,
+                "models": {"type": "object"},
+            }
+        ),
         identified=False,
     ),
     (f"{_LOCAL}/ps", "get"): Operation(
         "ps",
         "This roost",
-        "What it has in memory",
-        gives=an_object({"loaded": a_list(ref("Loaded"))}),
+        "What it has in memory, and the requests that run",
+        gives=an_object({"loaded": a_list(ref("Loaded")), "requests": a_list(ref("Recent"))}),
         identified=False,
     ),
     (f"{_LOCAL}/usage", "get"): Operation(
@@ -210,6 +219,7 @@ LEFT_OUT = {
     "/client/v4/accounts": "what wrangler asks of an account",
     "/client/v4/memberships": "what wrangler asks of an account",
     "/client/v4/user": "what wrangler asks of an account",
+    "/cdn-cgi/local/metrics": "Prometheus' text, not JSON",
     "/cdn-cgi/local": "pages for people, described by their twins",
 }
 """By the beginning of the path: routes that the document says nothing of."""

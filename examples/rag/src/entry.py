@@ -17,7 +17,7 @@ class Default(WorkerEntrypoint):
         """``POST /notes`` with a text keeps it; ``GET /ask?q=…`` answers."""
         url = urlsplit(request.url)
         if url.path == "/notes" and request.method == "POST":
-            return Response.json({"id": await self._keep(await request.text())}, status=HTTPStatus.CREATED)
+            return Response.from_json({"id": await self._keep(await request.text())}, status=HTTPStatus.CREATED)
         question = parse_qs(url.query).get("q", [""])[0]
         if url.path != "/ask" or not question:
             return Response("ask with /ask?q=…\n", status=HTTPStatus.NOT_FOUND)
@@ -25,7 +25,7 @@ class Default(WorkerEntrypoint):
         told = "\n".join(notes)
         prompt = f"Answer from these notes alone:\n{told}\n\nQuestion: {question}"
         answer = await self.env.AI.run(MODEL, {"prompt": prompt, "max_tokens": 64})
-        return Response.json({"answer": answer.response, "notes": notes})
+        return Response.from_json({"answer": answer.response, "notes": notes})
 
     async def _keep(self, text: str) -> int:
         db = self.env.DB
