@@ -77,7 +77,7 @@ class JsonModeUnsupported(ValueError):
 
 
 class ForeignHost(PermissionError):
-    """A Host header that roost doesn't serve."""
+    """A Host header that roost doesn't serve, or a page of another site that asks."""
 
 
 class WrongMethod(ValueError):

@@ -3,7 +3,8 @@
 A person's browser shows the token once, at :data:`ENTRANCE`, and gets a cookie for it that other sites can't use.
 
 A page in somebody's browser can reach 127.0.0.1 through a name that it controls (DNS rebinding); its requests bear
-that name as their Host, and are refused here before any door sees them.
+that name as their Host, and are refused here before any door sees them. So are those that a page of another site
+sends to our own name, which no browser asks about first where they are simple (a form, text/plain).
 """
 
 from __future__ import annotations
@@ -67,14 +68,16 @@ class Guard:
         await (self._turned_away(connection) or self._app)(scope, receive, send)
 
     def _turned_away(self, request: HTTPConnection) -> Response | None:
-        host = request.headers.get("host", "")
-        name = host[: host.rfind("]") + 1] or host.partition(":")[0]
-        if self._hosts is not None and name.lower() not in self._hosts:
+        name = _name_of(request.headers.get("host", ""))
+        if self._hosts is not None and name not in self._hosts:
             return self._refuse(request, ForeignHost(f"roost doesn't serve the host {name!r}"))
+        known = bool(self._token) and is_token(given_token(request), self._token or "")
+        if (page := _foreign_page(request)) and not known:
+            return self._refuse(request, ForeignHost(f"roost doesn't answer pages of {page}"))
         path = request.url.path
         if not self._token or path in OPEN_PATHS or path.startswith(f"{STATIC}/"):
             return None
-        if is_token(given_token(request), self._token) or _holds_cookie(request, self._token):
+        if known or _holds_cookie(request, self._token):
             return None
         return _to_entrance(request) if _wants_page(request) else self._refuse(request, Unauthorized("no token"))
 
@@ -87,6 +90,28 @@ def is_token(given: str, token: str) -> bool:
 def page_key(token: str) -> str:
     """What the pages' cookie holds: cookies go to every port of a host, and the token itself is not for them."""
     return hmac.digest(token.encode(), b"roost's pages", "sha256").hex()
+
+
+def _foreign_page(request: HTTPConnection) -> str | None:
+    """The page of another site that had a browser send this, if one did; a browser tells in two headers.
+
+    Pages of this machine may ask, whatever their port: a front end's server is one. A link that leads here may be
+    followed, but nothing else may be fetched, framed or posted by a page elsewhere, ``Origin: null`` included.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None:
+        host = urlsplit(origin).netloc
+        same = bool(host) and host == request.headers.get("host", "")
+        return None if same or _name_of(host) in LOCAL_HOSTS else repr(origin)
+    follows = request.headers.get("sec-fetch-mode") == "navigate" and request.scope.get("method") == "GET"
+    framed = request.headers.get("sec-fetch-dest") in ("iframe", "frame", "embed", "object")
+    crossed = request.headers.get("sec-fetch-site") == "cross-site"
+    return "another site" if crossed and (framed or not follows) else None
+
+
+def _name_of(host: str) -> str:
+    """A host without its port."""
+    return (host[: host.rfind("]") + 1] or host.partition(":")[0]).lower()
 
 
 def from_here(request: HTTPConnection) -> bool:

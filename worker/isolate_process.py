@@ -41,6 +41,9 @@ class WorkerFault(Exception):
         return int(self.told.get("close_code", INTERNAL_ERROR))
 
 
+TOKEN_VARIABLE = "ROOST_TOKEN"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``wall``: seconds without an ``await``. ``memory``: bytes. ``None``: none.
@@ -117,7 +120,7 @@ class IsolateProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *(str(_interpreter(self._spec.project)), *_FLAGS, str(_MAIN), str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **self._spec.environment},
+                env={**_without_secrets(), **self._spec.environment},
                 stdin=None if inspect else asyncio.subprocess.DEVNULL,
                 start_new_session=not inspect,  # a terminal's Ctrl-C is roost's, but for a debugger
             )
@@ -201,6 +204,11 @@ def _said(name: str, message: str) -> dict[str, Any]:
 
 def _reason(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+
+def _without_secrets() -> dict[str, str]:
+    """roost's own environment, but for the token of its doors: the host shows it for the Worker."""
+    return {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
 
 
 def _interpreter(project: Path) -> Path:

@@ -25,6 +25,7 @@ from wrangler_compat import (
     serving,
     stand_ins,
     usage_commands,
+    vectorize_commands,
 )
 from wrangler_compat.one_line import OneLineGroup, one_line_errors
 
@@ -240,6 +241,7 @@ main.add_command(finetune_commands.finetune)
 main.add_command(model_commands.models)
 main.add_command(ps_commands.ps)
 main.add_command(usage_commands.usage)
+main.add_command(vectorize_commands.vectorize)
 
 
 @main.command()

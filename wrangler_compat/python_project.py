@@ -12,6 +12,7 @@ from typing import Any
 from worker.bindings.service import Target
 from worker.cron import BadCron, Cron
 from wrangler_compat.diagnostics import Diagnostics
+from wrangler_compat.more_bindings import More, read_more
 from wrangler_compat.project import Project, ProjectError
 
 _INHERITED = {
@@ -55,7 +56,10 @@ KINDS = {  # every kind of binding, and where its names stand: a key of a list, 
     "ai": "binding",
 }
 _NAMELESS = ("vars", "define", "secrets", "unsafe", "containers", "tail_consumers")
-HAVE = ("ai", "kv_namespaces", "d1_databases", "r2_buckets", "services", "vars", "assets")
+HAVE = (
+    *("ai", "kv_namespaces", "d1_databases", "r2_buckets", "services", "vars", "assets", "vectorize", "ratelimits"),
+    "version_metadata",
+)
 """The kinds of bindings that a Python Worker has in roost; the rest of :data:`KINDS` are missing."""
 _SHAPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
@@ -101,6 +105,7 @@ class PythonProject:
     d1: dict[str, str]
     r2: dict[str, str]
     services: dict[str, Target]
+    more: More
     missing: dict[str, str]
     warnings: list[str]
 
@@ -142,6 +147,7 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     d1 = {name: _database(name, entry) for name, entry in _named(good, "d1_databases", "database_id", found)}
     r2 = {name: _bucket(name, entry, found) for name, entry in _named(good, "r2_buckets", "bucket_name", found)}
     services = {name: _target(name, entry, found) for name, entry in _named(good, "services", "service", found)}
+    more = read_more(good, found)
     crons = list(_crons(good, found))
     flags = [str(flag) for flag in good.get("compatibility_flags", ())]
     if "python_workers" not in flags and "compatibility_flags" not in wrong:
@@ -154,7 +160,8 @@ def read_python_project(project: Project, *, allow_missing: bool) -> PythonProje
     assert project.main is not None
     day = str(good.get("compatibility_date", date.today().isoformat()))
     name = str(good.get("name") or project.folder.name)
-    return PythonProject(project, name, project.main, day, flags, crons, kv, d1, r2, services, missing, found.warnings)
+    stored = (kv, d1, r2, services, more)
+    return PythonProject(project, name, project.main, day, flags, crons, *stored, missing, found.warnings)
 
 
 def _check_objects(settings: Mapping[str, Any], found: Diagnostics) -> None:

@@ -15,12 +15,14 @@ from worker.bindings.d1 import D1Database, database_file
 from worker.bindings.internet import AiWire, Internet
 from worker.bindings.kv import KvNamespace
 from worker.bindings.r2 import R2Bucket
+from worker.bindings.rate_limit import RateLimit
 from worker.bindings.service import Service
 from worker.front import Front
 from worker.isolate_process import Limits, WorkerSpec
 from worker.isolates import PythonWorker
 from worker.services import Services
 from wrangler_compat.marked import MARK
+from wrangler_compat.more_bindings import more_bindings
 from wrangler_compat.project import ProjectError, open_project
 from wrangler_compat.python_project import PythonProject, read_python_project
 
@@ -55,6 +57,7 @@ class Workers:
     ) -> None:
         self._options, self._url, self._token, self._mark = options, url, token, mark
         self._state, self._shared = state / "roost", state / SHARED
+        self._rates: dict[tuple[str, int, int], RateLimit] = {}
         self._by_name: dict[str, tuple[PythonWorker, Front]] = {}
         self.bindings: dict[str, dict[str, Binding]] = {}
         self.projects: dict[str, PythonProject] = {}
@@ -106,6 +109,7 @@ class Workers:
         found |= {name: D1Database(database_file(self._shared, database)) for name, database in project.d1.items()}
         found |= {name: R2Bucket(self._shared, bucket) for name, bucket in project.r2.items()}
         found |= {name: Service(target, self._by_name) for name, target in project.services.items()}
+        found |= more_bindings(project.more, self._state, self._rates)
         if project.project.ai_binding:
             found[project.project.ai_binding] = AiWire(self._url, self._token)
         if assets is not None and (name := project.assets.get("binding")):
@@ -133,7 +137,8 @@ class Workers:
 def _bound(project: PythonProject) -> tuple[Any, ...]:
     """What the bindings are made of."""
     opened = project.project
-    return project.kv, project.d1, project.r2, project.services, opened.ai_binding, dict(project.assets), opened.folder
+    stored = project.kv, project.d1, project.r2, project.services, project.more
+    return *stored, opened.ai_binding, dict(project.assets), opened.folder
 
 
 def refuse_absent_services(projects: Sequence[PythonProject], there: Collection[str] = ()) -> None:

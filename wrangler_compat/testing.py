@@ -160,7 +160,10 @@ class TestEnv:
         if name not in self._bindings:
             raise AttributeError(f"env has no {name}: it has {', '.join([*self._bindings, *self._variables])}")
         binding = self._bindings[name]
-        kind = binding.described()["kind"]
+        described = binding.described()
+        kind = described["kind"]
+        if kind == "variable":
+            return described["value"]
         if kind in CLASSES:
             return JsThing(self._loop, CLASSES[kind](NearHost(binding), name))
         if kind == "fetcher":

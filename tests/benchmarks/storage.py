@@ -1,4 +1,4 @@
-"""What do D1 and R2 cost? ``python -m tests.benchmarks.storage``.
+"""What do D1, R2 and Vectorize cost? ``python -m tests.benchmarks.storage``.
 
 Operations per second of one Worker that awaits one after another, beside the bare store in this process: ``sqlite3``
 with the same pragmas and a transaction for each write, and files. Then an object of 300 MB put and got through the
@@ -21,13 +21,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 
 from tests.benchmarks.machine import processor
 from tests.worker.python_workers import python_worker, served, written
+from worker.bindings.binding import Binding
 from worker.bindings.d1 import D1Database
 from worker.bindings.kv import KvNamespace
 from worker.bindings.r2 import R2Bucket
+from worker.bindings.rate_limit import RateLimit
+from worker.bindings.vectorize import Vectorize
+from worker.bindings.vectorize_file import Vector, VectorIndexFile, ranked
 
 BATCH, LARGE = 100, 300 << 20
 WORKER = """
@@ -43,6 +48,7 @@ class Default(WorkerEntrypoint):
         name, count = request.url.rsplit("/", 2)[1:]
         db, bucket, kv, text = self.env.DB, self.env.BUCKET, self.env.KV, "x" * 1000
         await db.exec("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, v TEXT)")
+        index = self.env.INDEX
         insert = db.prepare("INSERT INTO t (v) VALUES (?)")
         calls = {
             "d1-write": lambda i: insert.bind(text).run(),
@@ -50,6 +56,9 @@ class Default(WorkerEntrypoint):
             "d1-batch": lambda i: db.batch([insert.bind(text) for _ in range(100)]),
             "r2-write": lambda i: bucket.put(f"key{i}", text),
             "r2-read": lambda i: bucket.get(f"key{i % 100}"),
+            "vector-write": lambda i: index.upsert([{"id": str(i), "values": [1.0 + i % 7] * 768}]),
+            "vector-read": lambda i: index.query([1.0 + i % 7] * 768),
+            "rate-limit": lambda i: self.env.RATE.limit({"key": "k"}),
             "kv-write": lambda i: kv.put(f"key{i}", text),
             "kv-read": lambda i: kv.get(f"key{i % 100}"),
         }
@@ -62,7 +71,7 @@ class Default(WorkerEntrypoint):
 """
 
 
-def bare(folder: Path) -> dict[str, Callable[[int], object]]:
+def bare(folder: Path, count: int) -> dict[str, Callable[[int], object]]:
     """The same operations without a Worker."""
     db = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
@@ -71,6 +80,11 @@ def bare(folder: Path) -> dict[str, Callable[[int], object]]:
     db.execute("CREATE TABLE k (key TEXT PRIMARY KEY, v BLOB)")
     text, data = "x" * 1000, b"x" * 1000
     insert = "INSERT INTO t (v) VALUES (?)"
+
+    vectors = np.ones((count, 768), np.float32)
+    rate = RateLimit(100, 60)
+    file = VectorIndexFile(folder, "bare")
+    file.create(768, "cosine")
 
     def batch(_: int) -> None:
         db.execute("BEGIN")
@@ -90,6 +104,9 @@ def bare(folder: Path) -> dict[str, Callable[[int], object]]:
         "d1-batch": batch,
         "r2-write": put,
         "r2-read": lambda i: (folder / f"key{i % 100}").read_bytes(),
+        "vector-write": lambda i: file.write([Vector(str(i), vectors[0], None, None)], over=True),
+        "vector-read": lambda i: ranked(vectors, vectors[i % count], "cosine"),
+        "rate-limit": lambda _: rate.take("k", 0),
         "kv-write": lambda i: db.execute("INSERT OR REPLACE INTO k VALUES (?, ?)", (f"key{i}", data)),
         "kv-read": lambda i: db.execute("SELECT v FROM k WHERE key=?", (f"key{i % 100}",)).fetchone(),
     }
@@ -152,18 +169,21 @@ async def main(rounds: int, count: int) -> None:
     print(processor(), "load", os.getloadavg())
     with tempfile.TemporaryDirectory() as name:
         folder = written(Path(name), worker=WORKER)
-        bindings = {"DB": D1Database(folder / "d1.sqlite"), "BUCKET": R2Bucket(folder, "bucket")}
+        file = VectorIndexFile(folder, "index")
+        file.create(768, "cosine")
+        bindings: dict[str, Binding] = {"INDEX": Vectorize(file), "RATE": RateLimit(100, 60)}
+        bindings |= {"DB": D1Database(folder / "d1.sqlite"), "BUCKET": R2Bucket(folder, "bucket")}
         worker = python_worker(folder, bindings={**bindings, "KV": KvNamespace(folder / "kv.sqlite", "kv")})
-        alone = bare(folder)
+        alone = bare(folder, count)
         async with served(worker) as client:
-            print(f"{'':>10}{'Worker, 1/s':>14}{'bare, 1/s':>12}")
+            print(f"{'':>14}{'Worker, 1/s':>14}{'bare, 1/s':>12}")
             for way, call in alone.items():
                 times = count // 20 if way == "d1-batch" else count
                 through, beside = [], []
                 for _ in range(rounds):
                     through.append(times / float((await client.get(f"/{way}/{times}")).text))
                     beside.append(times / timed(call, times))
-                print(f"{way:>10}{statistics.median(through):14.0f}{statistics.median(beside):12.0f}", flush=True)
+                print(f"{way:>14}{statistics.median(through):14.0f}{statistics.median(beside):12.0f}", flush=True)
             await large(client, (await worker.isolate()).pid)
 
 

@@ -79,6 +79,13 @@ BINDINGS = {
         "differs",
         "`head`, `get`, `put`, `delete`, `list`, uploads in parts; no storage class but Standard, no `ssecKey`",
     ),
+    "vectorize": (
+        "differs",
+        "`describe`, `insert`, `upsert`, `query`, `queryById`, `getByIds`, `deleteByIds`; filters need no metadata "
+        "index; what is written is found at once",
+    ),
+    "ratelimits": ("works", "`limit`; `unsafe` bindings of type ratelimit, too"),
+    "version_metadata": ("works", "a new `id` at each start, an empty `tag`"),
     "durable_objects": (
         "missing",
         "one instance per id, gates, atomic writes and alarms hold only together, so there is no half of them: a "

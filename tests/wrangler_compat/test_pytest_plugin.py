@@ -184,3 +184,44 @@ def test_rows_and_objects_are_rolled_back(tmp_path: Path) -> None:
     """
     assert "4 passed" in run_pytest(folder, tests, "-o", "asyncio_mode=auto")
     assert not (folder / ".wrangler").exists()
+
+
+FINDING = """
+    from workers import Response, WorkerEntrypoint
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            if not (await self.env.RATE.limit({"key": "all"})).success:
+                return Response("too many", status=429)
+            found = await self.env.INDEX.query([1, 0])
+            await self.env.INDEX.insert([{"id": "mine", "values": [0, 1]}])
+            return Response(",".join(each.id for each in found.matches) + "/" + self.env.VERSION.id)
+"""
+FOUND = """[[vectorize]]
+binding = "INDEX"
+index_name = "docs"
+dimensions = 2
+metric = "cosine"
+[[ratelimits]]
+name = "RATE"
+namespace_id = "1"
+simple = { limit = 2, period = 60 }
+[version_metadata]
+binding = "VERSION"
+"""
+
+
+def test_vectors_are_rolled_back(tmp_path: Path) -> None:
+    folder = project(tmp_path, "entry", FINDING, FOUND)
+    tests = """
+        import pytest
+
+        @pytest.mark.parametrize("n", [1, 2])
+        def test_what_is_stored(worker, env, n):
+            assert env.INDEX.describe().result()["vectorCount"] == 0
+            env.INDEX.insert([{"id": "ours", "values": [1, 0]}]).result()
+            assert worker.get("/").text == "ours/" + env.VERSION["id"]
+            assert env.INDEX.describe().result()["vectorCount"] == 2
+    """
+    assert "2 passed" in run_pytest(folder, tests)
+    assert not (folder / ".wrangler").exists()
