@@ -15,6 +15,7 @@ POINTS_IN_TIME = {
     "wrangler_compat/pages/door.py": "how long ago a listed request began, for a person",
     "worker/front.py": "when a scheduled handler is said to run, since 1970",
     "worker/recent.py": "when a request came in, to be shown",
+    "worker/bindings/rate_limit.py": "windows of the wall clock, as the platform counts",
     "worker/bindings/kv.py": "expirations, which are points in time",
     "worker/bindings/cache.py": "expirations, which are points in time",
     "worker/bindings/r2_blobs.py": "names of blobs, which sort by when they were made",
