@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from jinja2 import TemplateError, meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runtime.errors import ArtifactError, BadParameter
+from runtime.template_bounds import BoundedEnvironment, Budget
 
 
 class ChatTemplate:
@@ -29,7 +29,7 @@ class ChatTemplate:
         environment = _environment()
         self.source = source
         try:
-            self._template = environment.from_string(source)
+            self._template = environment.from_string(environment.bounded(source))
             self.takes_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
         except Exception as error:  # a template is code: it may raise anything
             raise ArtifactError(f"the chat template doesn't compile: {error}") from error
@@ -41,8 +41,9 @@ class ChatTemplate:
         Raises :class:`BadParameter` with the template's own words where it refuses the messages.
         """
         try:
+            budget = Budget()
             given = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": True}
-            return self._template.render(**given, **self._special_tokens)
+            return budget.spend(self._template.generate(**given, **self._special_tokens, **budget.given))
         except Exception as error:  # a template is code: it may raise anything
             raise BadParameter("/messages", f"the chat template refused the messages: {error}") from error
 
@@ -58,9 +59,9 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment() -> BoundedEnvironment:
     extensions = [_Generation, "jinja2.ext.loopcontrols"]
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
