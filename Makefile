@@ -12,7 +12,7 @@ CLIENTS := tests/wrangler_compat/clients
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity embedding-speed lora-speed speed docker-dry-run clean
+.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity embedding-speed lora-speed speed stress docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -74,6 +74,9 @@ lora-speed: setup ## tokens per second with none, one and several LoRA adapters 
 
 speed: setup ## tokens per second beside llama.cpp, and what the doors cost
 	@tests/benchmarks/with_peers.sh benchmarks.speed
+
+stress: dev setup node-packages ## faults and load in their long form, some seven minutes; writes the figures in docs/reliability.md
+	@$(BIN)/python -m tests.stress.make_reliability
 
 docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines without Docker
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +234,28 @@ class ArtifactStore:
                 folder.rename(replaced)
             partial.rename(folder)
             shutil.rmtree(replaced, ignore_errors=True)
+
+    @contextmanager
+    def pulling(self, key: str, wait: Callable[[], None]) -> Iterator[bool]:
+        """One process at a time gets ``key``; whether this one had to wait for another, of which ``wait`` hears.
+
+        Whoever waited finds what the other one made. Raises :class:`ArtifactError` for a cache that can't be written.
+        """
+        lock, waited = FileLock(f"{self._partial(key)}.pull.lock"), False
+        try:
+            self._folder(key).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            waited = True
+            wait()
+            lock.acquire()
+        except OSError as error:
+            reason = error.strerror or error
+            raise ArtifactError(f"the cache {self.root} can't be written ({reason}): set ROOST_CACHE") from error
+        try:
+            yield waited
+        finally:
+            lock.release()
 
     def _folder(self, key: str) -> Path:
         """Where ``key`` lies; :class:`ArtifactError` for one that would lead elsewhere."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from runtime.sequence import FinishReason, Sequence
 from runtime.speculation import PromptLookup
 
 _KV_SHARE = 0.25  # of the memory that this process may use
+_SOURCES = re.compile(r"/\S*onnxruntime\S*:\d+ .*?\) (?=[A-Z])")
 _log = logging.getLogger(__name__)
 
 
@@ -250,7 +252,7 @@ class Engine:
                 self._wake.notify()
 
     def _work(self) -> None:
-        error = EngineFailed("the engine was closed")
+        error = EngineFailed("the engine was closed before the answer ended")
         try:
             while self._receive():
                 if not self._scheduler.idle:
@@ -290,7 +292,7 @@ class Engine:
             sampled = self._sample(plan, logits)
         except Exception as error:
             _log.exception("a step failed")
-            self._fail(plan, EngineFailed(f"the model failed: {error}"))
+            self._fail(plan, EngineFailed(f"the model failed: {_in_a_line(error)}"))
             return
         faults = {sequence: chain[-1] for sequence, chain in sampled.items() if isinstance(chain[-1], Exception)}
         told = {sequence: [one for one in chain if isinstance(one, Sampled)] for sequence, chain in sampled.items()}
@@ -352,3 +354,8 @@ class Engine:
     def _forget(self, sequence_id: int) -> _Running:
         with self._wake:
             return self._running.pop(sequence_id)
+
+
+def _in_a_line(error: Exception) -> str:
+    """ONNX Runtime's words without the places in its sources, which stand before them."""
+    return " ".join(_SOURCES.sub("", str(error)).split())

@@ -296,7 +296,8 @@ class Pool:
         stop_tokens = frozenset(manifest.stop_tokens)
         grammars = Grammars(tokenizer.to_json, manifest.vocab, stop_tokens)
         task = TextGeneration(engine, tokenizer, stop_tokens, grammars)
-        return LoadedModel(artifact, ready.device, engine, task, time.time(), time.monotonic(), ready.same_words)
+        now = time.monotonic()
+        return LoadedModel(artifact, ready.device, engine, task, now, now, ready.same_words)
 
     def _load_encoder(self, artifact: Artifact) -> LoadedModel:
         """Encoders run on the CPU, whatever the device of decoders: they are small."""

@@ -27,6 +27,7 @@ from runtime.stand_in import STAND_INS, TEXT, StandIn, find_stand_in, stand_in_k
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much; a total of 0 means it can't be told."""
 
+WAITING = "waiting for another roost that pulls the same"
 _RETRIES = 2
 _POLL = 0.1  # seconds between looks at a download
 
@@ -50,6 +51,15 @@ def pull_stand_in(
     """
     if source is None and (found := find_stand_in(store, device, stand_in.task)):
         return found
+    with store.pulling(stand_in_key(device, stand_in.task), lambda: progress(WAITING, 0, 0)) as waited:
+        if waited and (found := find_stand_in(store, device, stand_in.task)):
+            return found
+        return _make_stand_in(store, source, progress, device, stand_in)
+
+
+def _make_stand_in(
+    store: ArtifactStore, source: Path | None, progress: Progress, device: Device | None, stand_in: StandIn
+) -> Artifact:
     from runtime.build import Origin, build, from_gguf  # brings onnx and gguf, for nothing where all is there
 
     kept = _kept(store, stand_in, source, progress)

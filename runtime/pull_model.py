@@ -23,7 +23,7 @@ from runtime.errors import ArtifactError
 from runtime.exporter import Dtype, exported
 from runtime.foreign import CONFIG, SUBFOLDER, ForeignDecoder, find_graph, is_foreign
 from runtime.precision import STORED, PrecisionName, suitable_precision
-from runtime.pull import Progress, pull_stand_in, silent, stand_in_of
+from runtime.pull import WAITING, Progress, pull_stand_in, silent, stand_in_of
 from runtime.pull_foreign import build_foreign, digest_files, keep_exported, source_files
 from runtime.shape import misstatements
 from runtime.stand_in import StandIn
@@ -62,6 +62,11 @@ def pull_from(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell | N
     The stand-in's own file stays the stand-in. Raises :class:`ArtifactError` with one sentence.
     """
     tell = tell or Tell()
+    with store.pulling(artifact_key(wanted.model), lambda: tell.say(WAITING)):
+        return _pull_from(store, wanted, source, tell)
+
+
+def _pull_from(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell) -> Artifact:
     if source.is_dir() or source.suffix == ".onnx":
         folder = (source if source.is_dir() else source.parent).resolve()
         name = folder.parent.name if folder.name == SUBFOLDER else folder.name
@@ -87,6 +92,11 @@ def pull_from(store: ArtifactStore, wanted: Wanted, source: Path, tell: Tell | N
 def pull_from_hub(store: ArtifactStore, wanted: Wanted, repository: str, tell: Tell | None = None) -> Artifact:
     """The artifact of ``wanted`` from the hub's ``repository``; fetches only what is missing."""
     tell = tell or Tell()
+    with store.pulling(artifact_key(wanted.model), lambda: tell.say(WAITING)):
+        return _pull_from_hub(store, wanted, repository, tell)
+
+
+def _pull_from_hub(store: ArtifactStore, wanted: Wanted, repository: str, tell: Tell) -> Artifact:
     tell.progress(f"asking for {repository}", 0, 0)
     try:
         found = hub.listing(repository)

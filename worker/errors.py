@@ -163,6 +163,8 @@ CODES: dict[type[Exception], Code] = {
     NoRecording: Code(5911, 404, "roost"),
     BadRecording: Code(5912, 500, "roost"),
 }
+RETRY_AFTER = 1
+"""Seconds after which a client that was refused for want of room may ask again: a row becomes free within less."""
 UNFORESEEN = Code(5999, 500, "roost", "an error in roost itself, see its log: {fault}")
 """The row of whatever has none."""
 
@@ -192,6 +194,12 @@ class AiError(Exception):
     def foreseen(self) -> bool:
         """Whether the table has a row for it; otherwise it is a defect of roost."""
         return self.code != UNFORESEEN.internal
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every door says beside the refusal; ``retry-after`` where the same request may pass later."""
+        retry = {"retry-after": str(RETRY_AFTER)} if self.code == CODES[Overloaded].internal else {}
+        return {"cf-ai-req-id": self.request_id, **retry}
 
     def to_edge_envelope(self) -> dict[str, Any]:
         """The envelope of a refusal that never reached the AI service: no lead, no request id."""

@@ -39,5 +39,5 @@ def _row(model: LoadedModel) -> dict[str, Any]:
         ],
         "megabytes": round(model.artifact.size / 1e6),
         "idle_seconds": 0.0 if stats.running or stats.waiting else round(model.idle_seconds, 1),
-        "loaded_seconds": round(time.time() - model.loaded_at, 1),
+        "loaded_seconds": round(time.monotonic() - model.loaded_at, 1),
     }

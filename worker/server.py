@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,14 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.types import ASGIApp
 
-from worker import websocket_stream
+from worker import connections, websocket_stream
 from worker.isolate.sockets import MAX_MESSAGE
 
-GRACE = 10.0
-"""Seconds that running requests are given to end at shutdown."""
+GRACE = 8.0
+"""Seconds that running requests are given to end at shutdown; docker stop kills what takes 10."""
+STALLED = 60_000
+"""Milliseconds that what was sent to a client may wait to be taken, before its connection is given up."""
+_FAREWELL = 1.0  # seconds beyond the grace, for the errors that tell of the end
 _PORTS_TRIED, _LAST_PORT = 20, 65_535
 _KEEP_ALIVE = 75.0  # seconds; nginx's default
 
@@ -32,6 +35,8 @@ def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
     for candidate in range(port, last + 1):
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED)
         try:
             listener.bind((host, candidate))
             listener.listen()
@@ -66,11 +71,16 @@ async def serve_until(
     stop: asyncio.Event,
     ready: Callable[[], None] | None = None,
     tls: Tls | None = None,
+    *,
+    grace: float = GRACE,
+    last_word: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve ``app`` on ``listener`` until ``stop`` is set and running requests have ended or used up their grace.
+    """Serve ``app`` on ``listener`` until ``stop`` is set and running requests have ended or used up their ``grace``.
 
-    The sockets are hypercorn's from here on, which closes them.
+    ``last_word`` is called then, to tell those that are still waiting. The sockets are hypercorn's from here on, which
+    closes them.
     """
+    connections.install()
     websocket_stream.install()
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
@@ -78,12 +88,22 @@ async def serve_until(
         config.insecure_bind, config.bind = config.bind, [f"fd://{tls.listener.detach()}"]
         config.certfile, config.keyfile = str(tls.certificate), str(tls.key)
     config.include_server_header = False
-    config.graceful_timeout = GRACE
-    config.shutdown_timeout = GRACE
+    config.graceful_timeout = config.shutdown_timeout = grace + _FAREWELL
     config.keep_alive_timeout = _KEEP_ALIVE
     config.websocket_max_message_size = MAX_MESSAGE
     config.accesslog = None
     config.errorlog = None
     if ready is not None:
         asyncio.get_running_loop().call_soon(ready)
-    await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # hypercorn types ASGI its own way
+    ending = asyncio.create_task(_last_word(stop, grace, last_word))
+    try:
+        await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # hypercorn's own types of ASGI
+    finally:
+        ending.cancel()
+
+
+async def _last_word(stop: asyncio.Event, grace: float, tell: Callable[[], Awaitable[None]] | None) -> None:
+    await stop.wait()
+    await asyncio.sleep(grace)
+    if tell is not None:
+        await tell()

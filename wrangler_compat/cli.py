@@ -15,6 +15,7 @@ from worker import AI, TextDelta
 from worker.answer import Answer
 from worker.bindings.ai import refuse_what_cannot_run
 from worker.forms.native import NativeForm
+from worker.server import GRACE
 from wrangler_compat import (
     d1_commands,
     dev_commands,
@@ -139,6 +140,13 @@ async def _text_of(answer: Answer) -> str:
     help="Answers written at once; a GPU's memory holds a whole --context for each.",
 )
 @click.option(
+    "--queue",
+    type=click.IntRange(0, 65_536),
+    default=serving.DEFAULT_QUEUE,
+    show_default=True,
+    help="Requests that may wait for a row, for each model; those beyond are refused with 3040.",
+)
+@click.option(
     "--context",
     type=click.IntRange(min=64),
     metavar="TOKENS",
@@ -168,6 +176,13 @@ async def _text_of(answer: Answer) -> str:
     help="How requests are logged.",
 )
 @click.option("--log-prompts", is_flag=True, help="Log what is asked, too; without it no prompt is in any log.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=GRACE,
+    show_default=True,
+    help="Seconds that running answers are given to end at SIGTERM or Ctrl-C; a second one ends roost at once.",
+)
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:

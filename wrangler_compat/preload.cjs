@@ -39,6 +39,25 @@ function letGo() {
   if (process.stdin.isTTY && /wrangler/.test(process.argv[1] ?? "")) process.stdin.unref();
 }
 
+// miniflare lives on without a workerd that something else killed, and no connection is taken any more: under roost dev
+// that ends wrangler, and roost with it. miniflare ends its own workerd by kill().
+const FATAL = new Set(["SIGKILL", "SIGABRT", "SIGBUS", "SIGSEGV"]);
+function endWithWorkerd() {
+  const processes = require("node:child_process");
+  const spawn = processes.spawn;
+  processes.spawn = function (command, ...rest) {
+    const child = spawn.call(this, command, ...rest);
+    if (/[\\/]workerd(\.exe)?$/.test(String(command))) {
+      child.once("exit", (_, signal) => {
+        if (child.killed || !FATAL.has(signal)) return;
+        process.stderr.write(`Error: workerd was killed (${signal}), and wrangler ends with it\n`);
+        process.exit(128 + require("node:os").constants.signals[signal]);
+      });
+    }
+    return child;
+  };
+}
+
 function patched(exports) {
   const Original = exports?.Miniflare;
   if (typeof Original !== "function") return exports;
@@ -68,6 +87,7 @@ function patched(exports) {
 
 // The handler of .js files runs for require() and for import of CommonJS alike, before anybody holds the exports.
 const load = Module._extensions?.[".js"];
+if (ROOST && process.env.ROOST_MARK) endWithWorkerd();
 if (ROOST && load) {
   Module._extensions[".js"] = function (module, filename) {
     load.apply(this, arguments);

@@ -81,7 +81,7 @@ def success_envelope(result: Any) -> dict[str, Any]:
 
 def failure_response(error: AiError) -> JSONResponse:
     """A refusal by the AI service."""
-    return JSONResponse(failure_envelope(error), status_code=error.status, headers={"cf-ai-req-id": error.request_id})
+    return JSONResponse(failure_envelope(error), status_code=error.status, headers=error.headers)
 
 
 def failure_envelope(error: AiError) -> dict[str, Any]:

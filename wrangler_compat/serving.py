@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import signal
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -40,18 +39,19 @@ from worker import request_log
 from worker.bindings import AI
 from worker.guard import LOCAL_HOSTS
 from worker.request_log import LogFormat
-from worker.server import bind, serve_until, url_of
+from worker.server import GRACE, bind, serve_until, url_of
 from worker.tracing import tracing_from_environment
 from wrangler_compat import needs
 from wrangler_compat.app import create_app
 from wrangler_compat.authority import listen_tls
+from wrangler_compat.ending import stop_at_signals
 from wrangler_compat.interposing import interposers
-from wrangler_compat.running import Running, announced
+from wrangler_compat.running import Running, announced, forget
 from wrangler_compat.stand_ins import fetch_stand_in, pull_stand_ins, remove_stand_ins
 from wrangler_compat.terminal import progress, table
 
 DEFAULT_PORT = 8790
-DEFAULT_ROWS, DEFAULT_CONTEXT = EngineConfig().rows, EngineConfig().context
+DEFAULT_ROWS, DEFAULT_CONTEXT, DEFAULT_QUEUE = EngineConfig().rows, EngineConfig().context, EngineConfig().waiting
 EXPORT_TASKS = {
     "Text Generation": (TEXT_GENERATION,),
     "Text Embeddings": (TEXT_EMBEDDINGS, "sentence-similarity"),
@@ -77,6 +77,7 @@ class ServeOptions:
     offline: bool = False
     device: str = "auto"
     rows: int = DEFAULT_ROWS
+    queue: int = DEFAULT_QUEUE
     context: int = DEFAULT_CONTEXT
     keep_alive: float = 300.0
     memory: float | None = None
@@ -88,6 +89,7 @@ class ServeOptions:
     fault_seed: int = 0
     debug: bool = False
     tls: bool = False
+    grace: float = GRACE
     quiet: bool = False
     log_format: LogFormat = "text"
     log_prompts: bool = False
@@ -119,7 +121,11 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
         keep_alive=options.keep_alive or None,
         memory=None if options.memory is None else int(options.memory * 1e9),
         config=EngineConfig(
-            options.rows, context=options.context, deterministic=options.deterministic, debug=options.debug
+            options.rows,
+            options.queue,
+            context=options.context,
+            deterministic=options.deterministic,
+            debug=options.debug,
         ),
     )
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
@@ -128,9 +134,7 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     fetch_stand_in(allowed=fetched, device=pool.device)
     if any(TASKS.get(card.task.name) == TEXT_EMBEDDINGS for card in catalog):
         fetch_stand_in(allowed=fetched, task=TEXT_EMBEDDINGS)
-    url, stop = url_of(listener), asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    url, stop = url_of(listener), stop_at_signals(lambda: forget(run_folder(store), os.getpid()))
     hosts = None if options.token and not _is_loopback(options.host) else LOCAL_HOSTS
     ai = AI(catalog=catalog, pool=pool, json_everywhere=options.json_everywhere, interposers=between)
     if options.log_prompts:
@@ -138,7 +142,8 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     app = create_app(ai, hosts=hosts, token=options.token, tracing=tracing_from_environment(ai))
     with announced(run_folder(store), Running(os.getpid(), url, options.token)):
         if beside is None:
-            await serve_until(app, listener, stop, lambda: _say_ready(url, catalog, pool, store), tls)
+            ready = functools.partial(_say_ready, url, catalog, pool, store)
+            await serve_until(app, listener, stop, ready, tls, grace=options.grace, last_word=ai.aclose)
             return 0
         return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, store))
 

@@ -53,7 +53,7 @@ def reply(body: Any) -> JSONResponse:
 
 def refusal(error: AiError) -> JSONResponse:
     """The body from which the binding makes its exception: the code, a colon, the description."""
-    return JSONResponse(error.to_dict(), status_code=error.status, headers={"cf-ai-req-id": error.request_id})
+    return JSONResponse(error.to_dict(), status_code=error.status, headers=error.headers)
 
 
 async def _asked(request: Request) -> Asked:

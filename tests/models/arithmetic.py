@@ -38,9 +38,14 @@ def continuation(prompt: Sequence[int], count: int, stop: frozenset[int] = froze
     return tokens[len(prompt) :]
 
 
-def write_arithmetic_decoder(path: Path) -> Path:
-    """Write the decoder to ``path``, which is returned."""
-    graph = helper.make_graph(_nodes(), "arithmetic", _inputs(), _outputs(), initializer=_constants())
+def write_arithmetic_decoder(path: Path, *, fails_at: int = VOCAB, starves_at: int = VOCAB) -> Path:
+    """Write the decoder to ``path``, which is returned.
+
+    A step with the token ``fails_at`` among its inputs raises in ONNX Runtime, one with ``starves_at`` asks for more
+    memory than a machine can address; by default no token is either.
+    """
+    constants = [*_constants(), *_traps(fails_at, starves_at)]
+    graph = helper.make_graph(_nodes(), "arithmetic", _inputs(), _outputs(), initializer=constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -77,8 +82,37 @@ def _constants() -> list[onnx.TensorProto]:
     return [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
 
 
+def _traps(fails_at: int, starves_at: int) -> list[onnx.TensorProto]:
+    values = {"fails_at": fails_at, "starves_at": starves_at, "nowhere": 1 << 30, "too_much": 1 << 50}
+    return [numpy_helper.from_array(np.asarray(value, np.int64), name) for name, value in values.items()]
+
+
 def _nodes() -> list[onnx.NodeProto]:
-    return [*_positions(), *_write_cache(), *_read_cache(), *_logits()]
+    return [*_positions(), *_write_cache(), *_read_cache(), *_logits(), *_trapped()]
+
+
+def _trapped() -> list[onnx.NodeProto]:
+    """``logits`` = ``told`` plus nothing, read at an index that is out of bounds at one token, from a giant at another.
+
+    By then the step has written its tokens into the cache.
+    """
+    node = helper.make_node
+    return [
+        node("Equal", ["input_ids", "fails_at"], ["fails"]),
+        node("Cast", ["fails"], ["fails_int"], to=_INT64),
+        node("ReduceMax", ["fails_int"], ["failing"], keepdims=0),
+        node("Mul", ["failing", "nowhere"], ["trap"]),
+        node("Gather", ["on_off", "trap"], ["trapped"], axis=0),
+        node("Equal", ["input_ids", "starves_at"], ["starves"]),
+        node("Cast", ["starves"], ["starves_int"], to=_INT64),
+        node("ReduceMax", ["starves_int"], ["starving"], keepdims=0),
+        node("Mul", ["starving", "too_much"], ["surplus"]),
+        node("Add", ["surplus", "axis1"], ["size"]),
+        node("ConstantOfShape", ["size"], ["giant"]),
+        node("Gather", ["giant", "zero"], ["nought"]),
+        node("Add", ["told", "trapped"], ["told_on"]),
+        node("Add", ["told_on", "nought"], ["logits"]),
+    ]
 
 
 def _positions() -> list[onnx.NodeProto]:
@@ -155,5 +189,5 @@ def _logits() -> list[onnx.NodeProto]:
         *_next_token(),
         node("OneHot", ["next", "vocab", "on_off"], ["hot"], axis=-1),
         node("Reshape", ["hot", "flat"], ["flat_hot"]),
-        node("Gather", ["flat_hot", "logit_idx"], ["logits"], axis=0),
+        node("Gather", ["flat_hot", "logit_idx"], ["told"], axis=0),
     ]

@@ -68,6 +68,15 @@ def test_an_answer_streams_to_stdout_and_who_gave_it_to_stderr() -> None:
     assert answer.stderr.strip().endswith(f", standing in for {MODEL}")
 
 
+def test_computing_writes_nothing_beside_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime keeps a database of events in the user's home unless it is told not to."""
+    monkeypatch.setenv("ROOST_CACHE", str(ArtifactStore().root))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert roost("run", MODEL, GREEDY["prompt"], "-o", "max_tokens=1").returncode == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_a_mistake_has_no_traceback() -> None:
     mistaken = roost("run", "nope", "hello")
     assert (mistaken.returncode, mistaken.stdout) == (1, "")
@@ -102,7 +111,7 @@ def test_a_running_request_may_end_before_the_roost_does(cache: Path) -> None:
             assert next(lines).startswith("data: ")
             process.send_signal(signal.SIGINT)
             assert [line for line in lines if line][-1] == "data: [DONE]"
-        ended(process, signal.SIGINT)
+        assert process.wait(60) == 0
     assert states(cache) == []
 
 

@@ -156,9 +156,10 @@ class Performance(JsProxy):
     """``performance``."""
 
     timeOrigin = time.time() * 1000
+    _began = time.perf_counter()
 
     def now(self) -> float:
-        return time.time() * 1000 - self.timeOrigin
+        return (time.perf_counter() - self._began) * 1000
 
 
 class Timers:
