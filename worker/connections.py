@@ -29,4 +29,4 @@ class Connection(TCPServer):
 
 def install() -> None:
     """Make hypercorn's servers of this process use them. Idempotent."""
-    run.TCPServer = Connection  # type: ignore[attr-defined]
+    vars(run)["TCPServer"] = Connection

@@ -169,13 +169,6 @@ async def _text_of(answer: Answer) -> str:
 @click.option("--fault", multiple=True, help="Errors on purpose: CODE:0.1, slow:2s, cut:0.05. May be repeated.")
 @click.option("--fault-seed", default=0, show_default=True, help="The same seed, the same faults.")
 @click.option(
-    "--grace",
-    type=click.FloatRange(0, 3600),
-    default=GRACE,
-    show_default=True,
-    help="Seconds that running answers are given to end at SIGTERM or Ctrl-C; a second one ends roost at once.",
-)
-@click.option(
     "--log-format",
     type=click.Choice(("text", "json")),
     default="text",
@@ -183,6 +176,13 @@ async def _text_of(answer: Answer) -> str:
     help="How requests are logged.",
 )
 @click.option("--log-prompts", is_flag=True, help="Log what is asked, too; without it no prompt is in any log.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=GRACE,
+    show_default=True,
+    help="Seconds that running answers are given to end at SIGTERM or Ctrl-C; a second one ends roost at once.",
+)
 @click.option("--debug", is_flag=True, envvar="ROOST_DEBUG", help="Check the engine's invariants at every step.")
 @one_line_errors
 def serve(**options: Any) -> None:

@@ -97,9 +97,8 @@ async def _model(request: Request) -> Response:
 def openai_refusal(error: AiError) -> JSONResponse:
     """Cloudflare's envelope, and in it what OpenAI's SDKs look for."""
     answer = failure_envelope(error)
-    return JSONResponse(
-        {**answer, **openai_error(error, error.message)}, status_code=error.status, headers=error.headers
-    )
+    told = {**answer, **openai_error(error, error.message)}
+    return JSONResponse(told, status_code=error.status, headers=error.headers)
 
 
 def _described(name: str, author: str) -> dict[str, Any]:
