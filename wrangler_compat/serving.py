@@ -114,20 +114,7 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
     between = interposers(options.record, options.replay, options.fault, options.fault_seed)
     store = ArtifactStore()
     catalog = Catalog.load(*options.cards)
-    pool = Pool(
-        store,
-        device=options.device,
-        stand_in=not options.no_stand_in,
-        keep_alive=options.keep_alive or None,
-        memory=None if options.memory is None else int(options.memory * 1e9),
-        config=EngineConfig(
-            options.rows,
-            options.queue,
-            context=options.context,
-            deterministic=options.deterministic,
-            debug=options.debug,
-        ),
-    )
+    pool = _pool(options, store)
     listener = bind(options.host, DEFAULT_PORT if options.port is None else options.port, or_next=options.port is None)
     tls = listen_tls(tls_folder(store)) if options.tls else None
     fetched = not (options.no_stand_in or options.offline or options.replay)
@@ -146,6 +133,23 @@ async def serve(options: ServeOptions, beside: Beside | None = None) -> int:
             await serve_until(app, listener, stop, ready, tls, grace=options.grace, last_word=ai.aclose)
             return 0
         return await _serve_beside(app, listener, stop, beside, lambda: _say_ready(url, catalog, pool, store))
+
+
+def _pool(options: ServeOptions, store: ArtifactStore) -> Pool:
+    return Pool(
+        store,
+        device=options.device,
+        stand_in=not options.no_stand_in,
+        keep_alive=options.keep_alive or None,
+        memory=None if options.memory is None else int(options.memory * 1e9),
+        config=EngineConfig(
+            options.rows,
+            options.queue,
+            context=options.context,
+            deterministic=options.deterministic,
+            debug=options.debug,
+        ),
+    )
 
 
 async def _serve_beside(
