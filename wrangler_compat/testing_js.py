@@ -14,13 +14,14 @@ from worker.isolate.js_convert import to_js
 from worker.isolate.js_d1 import D1Database
 from worker.isolate.js_dates import Date
 from worker.isolate.js_promises import Promise
+from worker.isolate.js_queues import WorkerQueue
 from worker.isolate.js_r2 import R2Bucket
 from worker.isolate.values import decode, encode
 
 if TYPE_CHECKING:
     from wrangler_compat.testing import Loop
 
-CLASSES: dict[str, Callable[[Host, str], JsProxy]] = {"d1": D1Database, "r2": R2Bucket}
+CLASSES: dict[str, Callable[[Host, str], JsProxy]] = {"d1": D1Database, "r2": R2Bucket, "queue": WorkerQueue}
 """The isolate's class for a binding, by the ``kind`` that the binding is described with."""
 
 

@@ -24,20 +24,18 @@ class WorkerQueue(JsProxy):
         self._host, self._service = host, service
 
     @promised
-    async def send(self, body: Any = None, options: Any = None, **named: Any) -> None:
-        given = options if isinstance(options, JsObject) else JsObject(named)
-        await self._host.call(self._service, "send", [_message(body, given)])
+    async def send(self, body: Any = None, options: Any = None) -> None:
+        await self._host.call(self._service, "send", [_message(body, options)])
 
     @promised
-    async def sendBatch(self, messages: Any = None, options: Any = None, **named: Any) -> None:
-        given = options if isinstance(options, JsObject) else JsObject(named)
+    async def sendBatch(self, messages: Any = None, options: Any = None) -> None:
         found = list(messages) if isinstance(messages, JsArray) else None
         if found is None or not all(isinstance(each, JsObject) for each in found):
             raise type_error("sendBatch() takes a list of objects with a body")
         if not found:
             raise type_error("sendBatch() requires at least one message")
         sent = [_message(getattr(each, "body", None), each) for each in found]
-        await self._host.call(self._service, "sendBatch", [sent, option(given, "delaySeconds")])
+        await self._host.call(self._service, "sendBatch", [sent, option(options, "delaySeconds")])
 
 
 class Message(JsProxy):
@@ -100,7 +98,7 @@ def _bytes(kind: str, body: Any) -> bytes:
         case "text":
             if not isinstance(body, str):
                 raise _wrong(kind, "string", body)
-            return body.encode()
+            return body.encode("utf-8", "surrogatepass")
         case "bytes":
             if isinstance(body, bytes):
                 return body
@@ -108,7 +106,7 @@ def _bytes(kind: str, body: Any) -> bytes:
                 raise _wrong(kind, "ArrayBufferView", body)
             return body.to_bytes()
         case "json":
-            return stringify(body).encode()
+            return stringify(body).encode("utf-8", "surrogatepass")
         case "v8":
             streams: list[AsyncGenerator[bytes]] = []
             found = packed(body, streams)
@@ -132,7 +130,7 @@ def _typeof(value: Any) -> str:
 def _body(kind: str, data: bytes) -> Any:
     match kind:
         case "text":
-            return data.decode()
+            return data.decode("utf-8", "surrogatepass")
         case "bytes":
             return ArrayBuffer(data)
         case "json":
