@@ -1,4 +1,4 @@
-"""Vectorize, rate limits, queues and version metadata of a Python Worker: what its configuration says of them, checked."""
+"""Vectorize, rate limits, queues, version metadata of a Python Worker: what its configuration says, checked."""
 
 from __future__ import annotations
 

@@ -52,9 +52,7 @@ class QueueFile:
 
     def send(self, queue: str, messages: Iterable[Sent], now: int) -> None:
         """Keep all of ``messages``, or none."""
-        rows = [
-            (secrets.token_hex(16), queue, each.kind, each.body, now, now + 1000 * each.delay) for each in messages
-        ]
+        rows = [(secrets.token_hex(16), queue, each.kind, each.body, now, now + 1000 * each.delay) for each in messages]
         db = self._opened()
         db.execute("BEGIN IMMEDIATE")
         with db:
@@ -75,7 +73,7 @@ class QueueFile:
         return [Kept(*row) for row in self._opened().execute(query, (queue, now, size))]
 
     def settle(self, settled: Settled, now: int, dead_letters: str | None = None) -> None:
-        """Forget what is done, keep what comes again, and move the dead to ``dead_letters`` or drop them: all at once."""
+        """Forget what is done, keep what comes again, move the dead to ``dead_letters`` or drop them: all at once."""
         again = [(now + 1000 * delay, each) for each, delay in (settled.again or {}).items()]
         db = self._opened()
         db.execute("BEGIN IMMEDIATE")
