@@ -1,4 +1,4 @@
-"""Vectorize, rate limits, queues, version metadata of a Python Worker: what its configuration says, checked."""
+"""Vectorize, queues, datasets, rate limits, version metadata: what a Python Worker's configuration says, checked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from worker.bindings.analytics import AnalyticsDataset
+from worker.bindings.analytics_file import AnalyticsFile
 from worker.bindings.binding import Binding
 from worker.bindings.queues import Bells, Queue
 from worker.bindings.rate_limit import PERIODS, RateLimit
@@ -24,6 +26,9 @@ VECTORIZE = "vectorize"
 """The folder of the indexes, in roost's own state."""
 QUEUES = "queues.sqlite"
 """The file of all queues, there."""
+ANALYTICS = "analytics.sqlite"
+"""The file of all Analytics Engine datasets, there."""
+_DATASET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _INDEX = re.compile(r"[a-z](?:[a-z0-9-]{0,62}[a-z0-9])?")
 
 
@@ -34,7 +39,7 @@ _Index: TypeAlias = tuple[str, int | None, str | None]
 class More:
     """Bindings by their names. ``indexes``: index, dimensions and metric. ``rates``: namespace, limit and period.
 
-    ``queues``: queue and delay.
+    ``queues``: queue and delay. ``datasets``: of Analytics Engine.
     """
 
     indexes: dict[str, _Index] = field(default_factory=dict)
@@ -42,6 +47,7 @@ class More:
     version: str | None = None
     queues: dict[str, tuple[str, int]] = field(default_factory=dict)
     consumers: tuple[Consumer, ...] = ()
+    datasets: dict[str, str] = field(default_factory=dict)
 
 
 def read_more(settings: Mapping[str, Any], found: Diagnostics) -> More:
@@ -51,7 +57,8 @@ def read_more(settings: Mapping[str, Any], found: Diagnostics) -> More:
     if version is not None and not isinstance(told, str):
         found.error('version_metadata needs a "binding"', "version_metadata")
     made = dict(_indexes(settings, found)), dict(_rates(settings, found)), told
-    return More(*made, dict(producers(settings, found)), tuple(consumers(settings, found)))
+    queues = dict(producers(settings, found)), tuple(consumers(settings, found))
+    return More(*made, *queues, dict(_datasets(settings, found)))
 
 
 def _indexes(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[tuple[str, _Index]]:
@@ -87,6 +94,22 @@ def _rates(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[tuple[st
             yield name, (str(space), limit, int(period))
 
 
+def _datasets(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[tuple[str, str]]:
+    for entry in _tables(settings, "analytics_engine_datasets", found):
+        name = entry.get("binding")
+        if not isinstance(name, str):
+            found.error('each of analytics_engine_datasets needs a "binding"', "analytics_engine_datasets")
+            continue
+        dataset = str(entry.get("dataset") or name)
+        if not _DATASET.fullmatch(dataset):
+            sentence = f"{dataset!r} is no dataset's name: letters, digits and _, no digit first, 100 at most"
+            found.error(sentence, "analytics_engine_datasets", dataset)
+        for key in entry:
+            if key not in ("binding", "dataset"):
+                found.unknown(key, ("binding", "dataset"), "analytics_engine_datasets")
+        yield name, dataset
+
+
 @dataclass(slots=True)
 class Shared:
     """What the Workers of one roost share: rate limits, and what wakes the consumers of queues."""
@@ -107,6 +130,8 @@ def more_bindings(more: More, state: Path, shared: Shared) -> dict[str, Binding]
         found[name] = shared.rates.setdefault((space, limit, period), RateLimit(limit, period))
     for name, (queue, delay) in more.queues.items():
         found[name] = Queue(state / QUEUES, queue, shared.bells, delay)
+    for name, dataset in more.datasets.items():
+        found[name] = AnalyticsDataset(AnalyticsFile(state / ANALYTICS), dataset)
     return found | ({more.version: VersionMetadata()} if more.version else {})
 
 

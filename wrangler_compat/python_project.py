@@ -58,7 +58,7 @@ KINDS = {  # every kind of binding, and where its names stand: a key of a list, 
 _NAMELESS = ("vars", "define", "secrets", "unsafe", "containers", "tail_consumers")
 HAVE = (
     *("ai", "kv_namespaces", "d1_databases", "r2_buckets", "services", "vars", "assets", "vectorize", "ratelimits"),
-    *("version_metadata", "queues"),
+    *("version_metadata", "queues", "analytics_engine_datasets"),
 )
 """The kinds of bindings that a Python Worker has in roost; the rest of :data:`KINDS` are missing."""
 _SHAPES: dict[str, type | tuple[type, ...]] = {

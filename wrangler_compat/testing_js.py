@@ -1,4 +1,4 @@
-"""D1 and R2 as a test has them: the isolate's own JavaScript objects, over the bindings in this process."""
+"""D1, R2, queues and datasets as a test has them: the isolate's own JavaScript objects, over the bindings in this process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.bindings.binding import Binding, BindingError, Outgoing
 from worker.isolate.host import Host, javascript_value
+from worker.isolate.js_analytics import AnalyticsEngineDataset
 from worker.isolate.js_base import JsArray, JsException, JsObject, JsProxy, jsnull
 from worker.isolate.js_buffers import JsBuffer
 from worker.isolate.js_convert import to_js
@@ -21,7 +22,12 @@ from worker.isolate.values import decode, encode
 if TYPE_CHECKING:
     from wrangler_compat.testing import Loop
 
-CLASSES: dict[str, Callable[[Host, str], JsProxy]] = {"d1": D1Database, "r2": R2Bucket, "queue": WorkerQueue}
+CLASSES: dict[str, Callable[[Host, str], JsProxy]] = {
+    "d1": D1Database,
+    "r2": R2Bucket,
+    "queue": WorkerQueue,
+    "analytics": AnalyticsEngineDataset,
+}
 """The isolate's class for a binding, by the ``kind`` that the binding is described with."""
 
 

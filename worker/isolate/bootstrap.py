@@ -16,6 +16,7 @@ from .faults import told
 from .host import Host
 from .inspecting import set_breakpoint_hook
 from .js_ai import Ai
+from .js_analytics import AnalyticsEngineDataset
 from .js_bindings import Env, Fetcher, Missing, host_binding
 from .js_d1 import D1Database
 from .js_globals import js_module
@@ -86,6 +87,8 @@ def _binding(host: Host, described: dict[str, Any]) -> Any:
             return R2Bucket(host, name)
         case "queue":
             return WorkerQueue(host, name)
+        case "analytics":
+            return AnalyticsEngineDataset(host, name)
         case "missing":
             return Missing(name, described["what"])
     return host_binding(host, name, described["js_class"], tuple(described["methods"]))
