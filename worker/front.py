@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from html import escape
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
 from worker.bindings.assets import Assets
 from worker.bindings.binding import Incoming, Outgoing, raw
+from worker.bindings.queue_file import Kept
 from worker.bindings.service import Target
 from worker.isolate_process import WorkerFault
 from worker.isolates import PythonWorker
@@ -113,6 +116,27 @@ class Front:
     async def scheduled(self, cron: str, at: float) -> None:
         """Run the Worker's scheduled handler; raises :class:`WorkerFault`."""
         await self._worker.call({"op": "scheduled", "cron": cron, "at": at})
+
+    async def start(self) -> None:
+        """Let there be an isolate; raises :class:`WorkerFault`."""
+        await self._worker.isolate()
+
+    async def queue(self, queue: str, batch: Sequence[Kept]) -> dict[str, Any]:
+        """Run the Worker's queue handler; what it decided, see :func:`worker.queues.settle`.
+
+        Raises :class:`WorkerFault`.
+        """
+        messages = [
+            {
+                "id": each.id,
+                "kind": each.kind,
+                "body": base64.b64encode(each.body).decode(),
+                "timestamp": each.sent,
+                "attempts": each.attempts + 1,
+            }
+            for each in batch
+        ]
+        return await self._worker.call({"op": "queue", "queue": queue, "messages": messages})
 
     async def _scheduled(self, query: str) -> Incoming:
         given = {name: values[0] for name, values in parse_qs(query).items()}

@@ -17,6 +17,7 @@ from worker.bindings.ai import refuse_what_cannot_run
 from worker.forms.native import NativeForm
 from worker.server import GRACE
 from wrangler_compat import (
+    analytics_commands,
     d1_commands,
     dev_commands,
     finetune_commands,
@@ -234,6 +235,7 @@ def pull(**options: Any) -> None:
     click.echo(f"{artifact.manifest.weights} {artifact.manifest.described}{note} at {artifact.folder}")
 
 
+main.add_command(analytics_commands.analytics)
 main.add_command(d1_commands.d1)
 main.add_command(dev_commands.dev)
 main.add_command(dev_commands.env)

@@ -21,7 +21,7 @@ from wrangler_compat import serving
 from wrangler_compat.keeper import kept
 from wrangler_compat.project import STATE, Project
 from wrangler_compat.python_project import PythonProject, read_python_project
-from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services
+from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services, refuse_second_consumers
 
 _PORT = 8787  # wrangler's own
 _log = logging.getLogger("roost.worker")
@@ -33,6 +33,7 @@ async def serve_python(
     """Serve the first of ``projects``, with the others behind its service bindings, until roost is ended."""
     read = [read_python_project(project, allow_missing=options.allow_missing) for project in projects]
     refuse_absent_services(read)
+    refuse_second_consumers(read)
     for project in read:
         for warning in project.warnings:
             click.echo(f"note: {warning}", err=True)
@@ -71,6 +72,7 @@ async def _started(stack: AsyncExitStack, project: PythonProject, workers: Worke
     more = [opened.home, *((opened.home / file).resolve() for file in opened.env_files)]
     more = [each for each in dict.fromkeys(more) if not each.is_relative_to(opened.folder)]
     await stack.enter_async_context(worker.running())
+    await stack.enter_async_context(workers.consuming(project.name))
     for work in (keep_reloading(worker, opened.folder, again, more), _keep_time(workers, project.name, front)):
         stack.callback(asyncio.create_task(work).cancel)
     try:

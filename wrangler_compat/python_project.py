@@ -58,7 +58,7 @@ KINDS = {  # every kind of binding, and where its names stand: a key of a list, 
 _NAMELESS = ("vars", "define", "secrets", "unsafe", "containers", "tail_consumers")
 HAVE = (
     *("ai", "kv_namespaces", "d1_databases", "r2_buckets", "services", "vars", "assets", "vectorize", "ratelimits"),
-    "version_metadata",
+    *("version_metadata", "queues", "analytics_engine_datasets"),
 )
 """The kinds of bindings that a Python Worker has in roost; the rest of :data:`KINDS` are missing."""
 _SHAPES: dict[str, type | tuple[type, ...]] = {
@@ -224,9 +224,8 @@ def _missing(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if kind in HAVE or not settings.get(kind):
             continue
         entries = settings[kind]
-        if key in ("producers", "bindings"):
-            entries = entries.get(key) if isinstance(entries, Mapping) else None
-            key = "binding" if key == "producers" else "name"
+        if key == "bindings":
+            entries, key = entries.get(key) if isinstance(entries, Mapping) else None, "name"
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, Mapping) and key in entry:
                 yield kind, str(entry[key])

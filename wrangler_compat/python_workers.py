@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,17 @@ from worker.bindings.d1 import D1Database, database_file
 from worker.bindings.internet import AiWire, Internet
 from worker.bindings.kv import KvNamespace
 from worker.bindings.r2 import R2Bucket
-from worker.bindings.rate_limit import RateLimit
 from worker.bindings.service import Service
 from worker.front import Front
 from worker.isolate_process import Limits, WorkerSpec
 from worker.isolates import PythonWorker
+from worker.queues import Consumer, consume
 from worker.services import Services
 from wrangler_compat.marked import MARK
-from wrangler_compat.more_bindings import more_bindings
+from wrangler_compat.more_bindings import QUEUES, Shared, more_bindings
 from wrangler_compat.project import ProjectError, open_project
 from wrangler_compat.python_project import PythonProject, read_python_project
+from wrangler_compat.queue_settings import two_consumers
 
 SHARED = "v3"
 """The folder of wrangler's own local storage, beside roost's, where D1 and R2 keep theirs as miniflare would."""
@@ -57,7 +60,8 @@ class Workers:
     ) -> None:
         self._options, self._url, self._token, self._mark = options, url, token, mark
         self._state, self._shared = state / "roost", state / SHARED
-        self._rates: dict[tuple[str, int, int], RateLimit] = {}
+        self._more = Shared()
+        self._changed: dict[str, asyncio.Event] = {}
         self._by_name: dict[str, tuple[PythonWorker, Front]] = {}
         self.bindings: dict[str, dict[str, Binding]] = {}
         self.projects: dict[str, PythonProject] = {}
@@ -67,6 +71,7 @@ class Workers:
             services = self._services(name, project, assets)
             made = PythonWorker(self._spec(name, project), services)
             self._by_name[name] = (made, Front(made, assets))
+            self._changed[name] = asyncio.Event()
 
     def __getitem__(self, name: str) -> tuple[PythonWorker, Front]:
         return self._by_name[name]
@@ -83,17 +88,46 @@ class Workers:
             found = open_project(opened.home, config, opened.environment, opened.env_files)
             now = read_python_project(found, allow_missing=self._options.allow_missing)
             refuse_absent_services([now], self._by_name)
+            refuse_second_consumers([now, *(each for each in self.projects.values() if each.name != name)])
         except ProjectError as error:
             return _log.error("%s", error)
         for warning in now.warnings:
             if warning not in before.warnings:
                 _log.warning("%s", warning)
+        self._changed[name].set()
         if _bound(now) == _bound(before):
             self.projects[name] = now
             return worker.become(self._spec(name, now))
         front.assets = assets_of(now.project.folder, now.assets) if now.assets else None
         services = self._services(name, now, front.assets)
         worker.become(self._spec(name, now), services)
+
+    @asynccontextmanager
+    async def consuming(self, name: str) -> AsyncGenerator[None]:
+        """Give the Worker ``name`` the messages of the queues that it consumes while the block runs."""
+        consuming = asyncio.create_task(self._consume(name))
+        try:
+            yield
+        finally:
+            consuming.cancel()
+            await asyncio.wait({consuming})
+
+    async def _consume(self, name: str) -> None:
+        """A task for each consumer that the configuration has by now."""
+        running: dict[Consumer, asyncio.Task[None]] = {}
+        changed, front = self._changed[name], self._by_name[name][1]
+        try:
+            while True:
+                wanted = self.projects[name].more.consumers
+                await _ended([running.pop(each) for each in [*running] if each not in wanted])
+                for each in wanted:
+                    if each not in running:
+                        work = consume(self._state / QUEUES, self._more.bells, each, front)
+                        running[each] = asyncio.create_task(work)
+                await changed.wait()
+                changed.clear()
+        finally:
+            await _ended([*running.values()])
 
     def _services(self, name: str, project: PythonProject, assets: Assets | None) -> Services:
         self.projects[name] = project
@@ -109,7 +143,7 @@ class Workers:
         found |= {name: D1Database(database_file(self._shared, database)) for name, database in project.d1.items()}
         found |= {name: R2Bucket(self._shared, bucket) for name, bucket in project.r2.items()}
         found |= {name: Service(target, self._by_name) for name, target in project.services.items()}
-        found |= more_bindings(project.more, self._state, self._rates)
+        found |= more_bindings(project.more, self._state, self._more)
         if project.project.ai_binding:
             found[project.project.ai_binding] = AiWire(self._url, self._token)
         if assets is not None and (name := project.assets.get("binding")):
@@ -134,6 +168,14 @@ class Workers:
         )
 
 
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            _log.error("a queue's consumer broke off", exc_info=ended)
+
+
 def _bound(project: PythonProject) -> tuple[Any, ...]:
     """What the bindings are made of."""
     opened = project.project
@@ -152,3 +194,9 @@ def refuse_absent_services(projects: Sequence[PythonProject], there: Collection[
     ]
     if absent:
         raise ProjectError("\n".join(absent))
+
+
+def refuse_second_consumers(projects: Sequence[PythonProject]) -> None:
+    """Raise :class:`ProjectError` where two of ``projects`` consume one queue."""
+    if said := [*two_consumers([(project.name, project.more.consumers) for project in projects])]:
+        raise ProjectError("\n".join(said))

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -25,7 +25,7 @@ from worker.server import bind, serve_until, url_of
 from wrangler_compat.app import create_app
 from wrangler_compat.project import open_project
 from wrangler_compat.python_project import read_python_project
-from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services
+from wrangler_compat.python_workers import PythonOptions, Workers, refuse_absent_services, refuse_second_consumers
 from wrangler_compat.testing_js import CLASSES, JsThing, NearHost
 
 Answers: TypeAlias = str | Callable[[str, Mapping[str, Any]], str | dict[str, Any]]
@@ -231,11 +231,16 @@ def worker_of(
     """The first Worker of ``configs`` while the block runs, with its storage in ``state``, and ``doors`` for its AI."""
     read = [read_python_project(open_project(each, each, environment), allow_missing=True) for each in configs]
     refuse_absent_services(read)
+    refuse_second_consumers(read)
 
     @asynccontextmanager
     async def running() -> AsyncGenerator[tuple[str, Front, Mapping[str, Binding]]]:
         workers = Workers(read, PythonOptions(), state, doors)
-        async with _all_running(workers, [each.name for each in read]):
+        async with AsyncExitStack() as stack:
+            for each in read:
+                await stack.enter_async_context(workers[each.name][0].running())
+            for each in read:  # each may send to what another consumes
+                await stack.enter_async_context(workers.consuming(each.name))
             name = read[0].name
             front = workers[name][1]
             async with served(front) as url:
@@ -245,15 +250,6 @@ def worker_of(
         env = TestEnv(loop, bindings, read[0].project.variables(), ai)
         with TestWorker(loop, url, front, env) as client:
             yield client
-
-
-@asynccontextmanager
-async def _all_running(workers: Workers, names: Sequence[str]) -> AsyncGenerator[None]:
-    if not names:
-        yield
-        return
-    async with workers[names[0]][0].running(), _all_running(workers, names[1:]):
-        yield
 
 
 def doors_of(ai: AI) -> ASGIApp:

@@ -1,4 +1,4 @@
-"""D1 and R2 as a test has them: the isolate's own JavaScript objects, over the bindings in this process."""
+"""D1, R2, queues and datasets as a test has them: the isolate's own JavaScript objects, over the bindings in this process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from worker.bindings.binding import Binding, BindingError, Outgoing
 from worker.isolate.host import Host, javascript_value
+from worker.isolate.js_analytics import AnalyticsEngineDataset
 from worker.isolate.js_base import JsArray, JsException, JsObject, JsProxy, jsnull
 from worker.isolate.js_buffers import JsBuffer
 from worker.isolate.js_convert import to_js
 from worker.isolate.js_d1 import D1Database
 from worker.isolate.js_dates import Date
 from worker.isolate.js_promises import Promise
+from worker.isolate.js_queues import WorkerQueue
 from worker.isolate.js_r2 import R2Bucket
 from worker.isolate.values import decode, encode
 
 if TYPE_CHECKING:
     from wrangler_compat.testing import Loop
 
-CLASSES: dict[str, Callable[[Host, str], JsProxy]] = {"d1": D1Database, "r2": R2Bucket}
+CLASSES: dict[str, Callable[[Host, str], JsProxy]] = {
+    "d1": D1Database,
+    "r2": R2Bucket,
+    "queue": WorkerQueue,
+    "analytics": AnalyticsEngineDataset,
+}
 """The isolate's class for a binding, by the ``kind`` that the binding is described with."""
 
 

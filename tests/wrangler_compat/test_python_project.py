@@ -86,7 +86,6 @@ def test_all_mistakes_are_shown_together_with_their_lines(tmp_path: Path) -> Non
         "wrangler.toml:5: \"compatibility_flags\" must be a list, but it is 'python_workers'",
         "wrangler.toml:3: there is no src/none.py",
         "wrangler.toml:8: DB is one of hyperdrive, which roost doesn't have: --allow-missing starts without it",
-        "wrangler.toml:15: Q is one of queues, which roost doesn't have: --allow-missing starts without it",
         'wrangler.toml:11: each of services needs a "binding" and a service',
         "wrangler.toml:19: '* * *' has 3 fields, a cron pattern has 5",
         'wrangler.toml:4: unexpected setting "compatability_date": did you mean "compatibility_date"?',

@@ -12,10 +12,11 @@ from .faults import NoHandler
 from .js_base import JsObject
 from .js_messages import Request, Response
 from .js_promises import settled
+from .js_queues import MessageBatch
 
 _GLOBALS_ENDED = "2025-08-14"
 """The compatibility date from which ``on_fetch`` and its kin need a flag (workerd's compatibility-date.capnp)."""
-_HANDLERS = ("fetch", "scheduled")
+_HANDLERS = ("fetch", "scheduled", "queue")
 
 
 class BadWorker(Exception):
@@ -59,6 +60,10 @@ class Entry:
         """Run the scheduled handler for the pattern ``cron`` at ``at``, milliseconds since 1970."""
         controller = ScheduledController({"scheduledTime": at, "cron": cron, "type": "scheduled"})
         await settled(_relaxed(self._handler("scheduled", ctx), controller, self._handed_env(), ctx))
+
+    async def queue(self, batch: MessageBatch, ctx: Context) -> None:
+        """Run the queue handler, which leaves its decisions in ``batch``."""
+        await settled(_relaxed(self._handler("queue", ctx), batch, self._handed_env(), ctx))
 
     async def call(self, method: str, ctx: Context, entrypoint: str | None, args: list[Any]) -> Any:
         """The result of another Worker's call of ``method``, as JavaScript has it."""

@@ -18,6 +18,7 @@ from .js_base import type_error
 from .js_convert import to_js
 from .js_headers import length_in
 from .js_messages import NULL_BODY, Request, Response, asks_for_socket
+from .js_queues import MessageBatch
 from .js_streams import stream_of
 from .sockets import relay
 from .uploads import Upload
@@ -52,6 +53,8 @@ class Serving:
             elif head["op"] == "scheduled":
                 await self._entry.scheduled(head["cron"], head["at"], ctx)
                 await connection.send({})
+            elif head["op"] == "queue":
+                await connection.send(await self._queue(MessageBatch(head["queue"], head["messages"]), ctx))
             else:
                 call = functools.partial(self._entry.call, head["method"], ctx, head["entrypoint"])
                 await rpc.answer(connection, head, body, call)
@@ -80,6 +83,17 @@ class Serving:
         except asyncio.CancelledError:
             request.signal.abort_now()
             raise
+
+    async def _queue(self, batch: MessageBatch, ctx: Context) -> dict[str, Any]:
+        """What the handler decided, which holds even if it raises afterwards."""
+        try:
+            await self._entry.queue(batch, ctx)
+        except Exception as error:
+            fault = told(error)
+            if fault["fatal"]:
+                raise
+            return batch.decided | {"fault": fault}
+        return batch.decided
 
     async def _respond(self, connection: Connection, response: Response, method: str) -> None:
         sent = response.sent()
