@@ -12,7 +12,7 @@ CLIENTS := tests/wrangler_compat/clients
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 OFFLINE := echo "the packages can't be fetched: see pip's words above, your network, or pip's index settings" >&2; exit 1
 
-.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity embedding-speed lora-speed speed stress docker-dry-run clean
+.PHONY: demo test test-js test-clients test-export test-gpu gguf-reference setup check dev node-packages agreement perplexity embedding-speed lora-speed speed stress fuzz docker-dry-run clean
 
 demo: setup
 	@$(BIN)/python examples/ask.py
@@ -77,6 +77,9 @@ speed: setup ## tokens per second beside llama.cpp, and what the doors cost
 
 stress: dev setup node-packages ## faults and load in their long form, some seven minutes; writes the figures in docs/reliability.md
 	@$(BIN)/python -m tests.stress.make_reliability
+
+fuzz: dev setup ## JSON of any shape and broken HTTP at every door, with many more examples than make test tries
+	FUZZ_EXAMPLES=300 $(BIN)/pytest --timeout 3600 tests/wrangler_compat/test_fuzz.py
 
 docker-dry-run: ## the Dockerfile's CPU steps in an empty folder, for machines without Docker
 	@PYTHON=$(PYTHON) tests/docker_dry_run.sh

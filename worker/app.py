@@ -129,20 +129,37 @@ class _Edge:
             return await self._app(scope, receive, send)
         started, status, entries = time.perf_counter(), _CLIENT_LEFT, gathered()
 
+        unread = _has_body(scope)
+
+        async def heard() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
+
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["cf-ray"] = f"{secrets.token_hex(8)}-LOCAL"
+                status, headers = message["status"], MutableHeaders(scope=message)
+                headers["cf-ray"] = f"{secrets.token_hex(8)}-LOCAL"
+                if unread:  # the server closes such a connection, and a client that isn't told sends its next into it
+                    headers["connection"] = "close"
             await send(message)
 
         caller = self._tracing.caller(Headers(scope=scope)) if self._tracing else contextlib.nullcontext()
         try:
             with caller:
-                await self._app(scope, receive, watch)
+                await self._app(scope, heard, watch)
         finally:
             took = time.perf_counter() - started
             tell(scope["method"], scope.get("roost.path", scope["path"]), status, took, entries)
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether a request of HTTP/1 brings a body."""
+    headers = Headers(scope=scope)
+    brings = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    return brings and scope["http_version"].startswith("1")
 
 
 async def _ending(message: Message, send: Send) -> None:

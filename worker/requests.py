@@ -7,7 +7,7 @@ import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from worker.errors import BadBody, BodyTooLarge, ClientLeft
 
@@ -19,12 +19,15 @@ _T = TypeVar("_T")
 
 
 async def read_body(request: Request) -> bytes:
-    """The body as it came; raises :class:`BodyTooLarge` past :data:`MAX_BODY`."""
+    """The body as it came; raises :class:`BodyTooLarge` past :data:`MAX_BODY`, :class:`ClientLeft` in mid body."""
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise BodyTooLarge
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY:
+                raise BodyTooLarge
+    except ClientDisconnect as error:
+        raise ClientLeft from error
     return bytes(body)
 
 

@@ -49,9 +49,9 @@ def consumers(settings: Mapping[str, Any], found: Diagnostics) -> Iterator[Consu
         if queue in seen:
             found.error(f"{queue} has two consumers, and a queue has one", "queues", "consumers", queue)
         seen.add(queue)
-        numbers = [_number(entry, key, found) for key in _RANGES]
+        size, timeout, retries, delay = (_number(entry, key, found) for key in _RANGES)
         if _named(queue, found) and (dead is None or _named(dead, found)):
-            yield Consumer(queue, *numbers, dead)
+            yield Consumer(queue, size, timeout, retries, delay, dead)
 
 
 def two_consumers(workers: Sequence[tuple[str, Sequence[Consumer]]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""D1, R2, queues and datasets as a test has them: the isolate's own JavaScript objects, over the bindings in this process."""
+"""D1, R2, queues and datasets as a test has them: the isolate's own objects, over the bindings in this process."""
 
 from __future__ import annotations
 

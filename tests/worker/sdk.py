@@ -85,6 +85,12 @@ BINDINGS = {
         "index; what is written is found at once",
     ),
     "ratelimits": ("works", "`limit`; `unsafe` bindings of type ratelimit, too"),
+    "queues": (
+        "differs",
+        "`send`, `sendBatch`; consumers with batches, retries, delays and dead letters, one batch after another; none "
+        "that pull over HTTP",
+    ),
+    "analytics_engine_datasets": ("works", "`writeDataPoint`; asked in SQLite's SQL, by `roost analytics query`"),
     "version_metadata": ("works", "a new `id` at each start, an empty `tag`"),
     "durable_objects": (
         "missing",

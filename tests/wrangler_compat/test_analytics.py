@@ -92,7 +92,7 @@ async def test_points_are_written_and_read(tmp_path: Path) -> None:
         ("PRAGMA journal_mode=DELETE", "only reads"),
         ("SELECT 1; SELECT 2", "one statement"),
         ("", "one SELECT"),
-        ("SELECT nothing FROM sales", "no such column: nothing"),
+        ("SELECT nowhere FROM sales", "no such column: nowhere"),
         ("SELECT * FROM other", "no such table: other"),
     ],
 )

@@ -53,19 +53,21 @@ def test_no_json_breaks_a_door(http: httpx.Client, path: str) -> None:
     assert http.get("/cdn-cgi/local/health").status_code == 200
 
 
+KINDS = ["", "text/plain", "multipart/form-data; boundary=x", "multipart/"]
 DEEP = ["[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000]
 
 
 @pytest.mark.parametrize("path", POSTED)
 @pytest.mark.parametrize("body", DEEP, ids=["open", "lists", "objects"])
-def test_json_nested_without_end_is_refused(http: httpx.Client, path: str, body: str) -> None:
-    hold(http.post(path, content=body, headers={"content-type": "application/json"}))
+def test_json_nested_without_end_is_refused(url: str, path: str, body: str) -> None:
+    # On a connection of its own: one whose body was refused unread is closed.
+    hold(httpx.post(url + path, content=body, headers={"content-type": "application/json"}, timeout=60))
 
 
 @pytest.mark.parametrize("path", POSTED)
 def test_no_bytes_break_a_door(http: httpx.Client, path: str) -> None:
     @SETTINGS
-    @given(st.binary(max_size=200), st.sampled_from(["", "text/plain", "multipart/form-data; boundary=x", "multipart/"]))
+    @given(st.binary(max_size=200), st.sampled_from(KINDS))
     def law(body: bytes, kind: str) -> None:
         hold(http.post(path, content=body, headers={"content-type": kind}))
 
@@ -102,7 +104,7 @@ def test_broken_http_ends_its_connection_alone(http: httpx.Client, url: str, sen
             connection.shutdown(socket.SHUT_WR)
             while piece := connection.recv(65536):
                 told += piece
-        except ConnectionError:
+        except OSError:
             pass  # refused before it was all sent
     assert b"Traceback" not in told
     assert not told.startswith(b"HTTP/1.1 500")

@@ -95,8 +95,8 @@ class AnalyticsFile:
         return self._db
 
 
-def _allowed(action: int, first: str | None, second: str | None, *_: Any) -> int:
+def _allowed(action: int, _: str | None, function: str | None, *_where: Any) -> int:
     """SQLite's authorizer: reading alone, and no function that reaches files."""
-    if action == sqlite3.SQLITE_FUNCTION and second in ("load_extension", "readfile", "writefile", "edit"):
+    if action == sqlite3.SQLITE_FUNCTION and function in ("load_extension", "readfile", "writefile", "edit"):
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
