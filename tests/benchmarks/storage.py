@@ -1,4 +1,4 @@
-"""What do D1, R2 and Vectorize cost? ``python -m tests.benchmarks.storage``.
+"""What do D1, R2, Vectorize, Queues and the others cost? ``python -m tests.benchmarks.storage``.
 
 Operations per second of one Worker that awaits one after another, beside the bare store in this process: ``sqlite3``
 with the same pragmas and a transaction for each write, and files. Then an object of 300 MB put and got through the
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +27,13 @@ import psutil
 
 from tests.benchmarks.machine import processor
 from tests.worker.python_workers import python_worker, served, written
+from worker.bindings.analytics import AnalyticsDataset
+from worker.bindings.analytics_file import AnalyticsFile, Point
 from worker.bindings.binding import Binding
 from worker.bindings.d1 import D1Database
 from worker.bindings.kv import KvNamespace
+from worker.bindings.queue_file import QueueFile, Sent
+from worker.bindings.queues import Queue
 from worker.bindings.r2 import R2Bucket
 from worker.bindings.rate_limit import RateLimit
 from worker.bindings.vectorize import Vectorize
@@ -37,6 +42,7 @@ from worker.bindings.vectorize_file import Vector, VectorIndexFile, ranked
 BATCH, LARGE = 100, 300 << 20
 WORKER = """
 import time
+from collections import defaultdict
 from workers import Response, WorkerEntrypoint
 
 class Default(WorkerEntrypoint):
@@ -59,9 +65,17 @@ class Default(WorkerEntrypoint):
             "vector-write": lambda i: index.upsert([{"id": str(i), "values": [1.0 + i % 7] * 768}]),
             "vector-read": lambda i: index.query([1.0 + i % 7] * 768),
             "rate-limit": lambda i: self.env.RATE.limit({"key": "k"}),
+            "queue-write": lambda i: self.env.QUEUE.send(text),
+            "point-write": lambda i: point(i),
             "kv-write": lambda i: kv.put(f"key{i}", text),
             "kv-read": lambda i: kv.get(f"key{i % 100}"),
         }
+
+        async def point(i):
+            self.env.POINTS.writeDataPoint({"blobs": ["a"], "doubles": [float(i)], "indexes": ["k"]})
+            if i == int(count) - 1:
+                await kv.get("flush")
+
         began = time.perf_counter()
         for i in range(int(count)):
             found = await calls[name](i)
@@ -85,6 +99,7 @@ def bare(folder: Path, count: int) -> dict[str, Callable[[int], object]]:
     rate = RateLimit(100, 60)
     file = VectorIndexFile(folder, "bare")
     file.create(768, "cosine")
+    queue, points = QueueFile(folder / "bare-queues.sqlite"), AnalyticsFile(folder / "bare-points.sqlite")
 
     def batch(_: int) -> None:
         db.execute("BEGIN")
@@ -107,6 +122,8 @@ def bare(folder: Path, count: int) -> dict[str, Callable[[int], object]]:
         "vector-write": lambda i: file.write([Vector(str(i), vectors[0], None, None)], over=True),
         "vector-read": lambda i: ranked(vectors, vectors[i % count], "cosine"),
         "rate-limit": lambda _: rate.take("k", 0),
+        "queue-write": lambda _: queue.send("bare", [Sent("json", text.encode(), 0)], 0),
+        "point-write": lambda i: points.write("bare", Point("2026-01-31 12:00:00", "k", ["a"], [float(i)])),
         "kv-write": lambda i: db.execute("INSERT OR REPLACE INTO k VALUES (?, ?)", (f"key{i}", data)),
         "kv-read": lambda i: db.execute("SELECT v FROM k WHERE key=?", (f"key{i % 100}",)).fetchone(),
     }
@@ -172,6 +189,8 @@ async def main(rounds: int, count: int) -> None:
         file = VectorIndexFile(folder, "index")
         file.create(768, "cosine")
         bindings: dict[str, Binding] = {"INDEX": Vectorize(file), "RATE": RateLimit(100, 60)}
+        bindings |= {"QUEUE": Queue(folder / "queues.sqlite", "queue", defaultdict(asyncio.Event))}
+        bindings |= {"POINTS": AnalyticsDataset(AnalyticsFile(folder / "points.sqlite"), "points")}
         bindings |= {"DB": D1Database(folder / "d1.sqlite"), "BUCKET": R2Bucket(folder, "bucket")}
         worker = python_worker(folder, bindings={**bindings, "KV": KvNamespace(folder / "kv.sqlite", "kv")})
         alone = bare(folder, count)

@@ -1,5 +1,6 @@
 """Analytics Engine: points that a Worker writes, and ``roost analytics query``."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -40,6 +41,24 @@ POINTS = [
 
 async def posted(client: httpx.AsyncClient, point: object) -> httpx.Response:
     return await client.post("/", json=point)
+
+
+async def test_a_loop_of_writes_is_kept_whole_and_in_order(tmp_path: Path) -> None:
+    source = """
+        from workers import Response, WorkerEntrypoint
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                for n in range(1000):
+                    self.env.SALES.writeDataPoint({"doubles": [n]})
+                return Response("done")
+    """
+    file = AnalyticsFile(tmp_path / "analytics.sqlite")
+    async with serving(tmp_path / "w", source, bindings={"SALES": AnalyticsDataset(file, "sales")}) as client:
+        assert (await client.get("/")).text == "done"
+        while len(rows := file.query("SELECT double1 FROM sales", ["sales"])[1]) < 1000:
+            await asyncio.sleep(0.02)
+    assert [row[0] for row in rows] == list(range(1000))
 
 
 async def test_points_are_written_and_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from .context import go_on_with
@@ -18,6 +19,8 @@ class AnalyticsEngineDataset(JsProxy):
 
     def __init__(self, host: Host, service: str) -> None:
         self._host, self._service = host, service
+        self._waiting: deque[list[Any]] = deque()
+        self._sending = False
 
     def writeDataPoint(self, event: Any = None, **named: Any) -> None:
         given = event if isinstance(event, JsObject) else JsObject(named)
@@ -28,7 +31,18 @@ class AnalyticsEngineDataset(JsProxy):
             raise _wrong(f"Blobs of {sum(map(len, blobs))} bytes are more than the {_BLOBS} of a data point.")
         if indexes and len(indexes[0]) > _INDEX:
             raise _wrong(f"An index of {len(indexes[0])} bytes is longer than {_INDEX}.")
-        go_on_with(self._host.call(self._service, "writeDataPoint", [indexes[0] if indexes else b"", blobs, doubles]))
+        self._waiting.append([indexes[0] if indexes else b"", blobs, doubles])
+        if not self._sending:
+            self._sending = True
+            go_on_with(self._send())
+
+    async def _send(self) -> None:
+        """Send what waits, one after another: a loop of writes is no flood of connections."""
+        try:
+            while self._waiting:
+                await self._host.call(self._service, "writeDataPoint", self._waiting.popleft())
+        finally:
+            self._sending = False
 
 
 def _list(given: Any, name: str) -> list[Any]:
