@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from worker.bindings.sqlite_file import SqliteFile
 
 MANY = 20  # blobs and doubles of a point
 BLOBS, DOUBLES = ([f"{name}{number}" for number in range(1, MANY + 1)] for name in ("blob", "double"))
@@ -34,12 +35,10 @@ class Point:
     doubles: Sequence[float]
 
 
-class AnalyticsFile:
+class AnalyticsFile(SqliteFile):
     """The datasets in the file ``path``, which several may have open."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._db: sqlite3.Connection | None = None
+    tables = _TABLE
 
     def write(self, dataset: str, point: Point) -> None:
         """Add a point; what it lacks is an empty text or 0, as on the platform."""
@@ -78,21 +77,6 @@ class AnalyticsFile:
             raise BadQuery(words) from error
         finally:
             db.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._db is not None:
-            self._db.close()
-        self._db = None
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self._path, isolation_level=None, timeout=30)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=OFF")  # an emulator's data, lost only with the machine's power
-            self._db.execute(_TABLE)
-        return self._db
 
 
 def _allowed(action: int, _: str | None, function: str | None, *_where: Any) -> int:

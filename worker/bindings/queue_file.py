@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from worker.bindings.sqlite_file import SqliteFile
 
 _TABLE = """CREATE TABLE IF NOT EXISTS messages (
     place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL, type TEXT NOT NULL,
@@ -43,12 +43,10 @@ class Settled:
     dead: Sequence[str] = ()
 
 
-class QueueFile:
+class QueueFile(SqliteFile):
     """The queues in the file ``path``, which several may have open. Moments are milliseconds since 1970."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._db: sqlite3.Connection | None = None
+    tables = _TABLE
 
     def send(self, queue: str, messages: Iterable[Sent], now: int) -> None:
         """Keep all of ``messages``, or none."""
@@ -85,18 +83,3 @@ class QueueFile:
             else:
                 moved = [(dead_letters, now, each) for each in settled.dead]
                 db.executemany("UPDATE messages SET queue = ?, due = ?, attempts = 0 WHERE id = ?", moved)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._db is not None:
-            self._db.close()
-        self._db = None
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self._path, isolation_level=None, timeout=30)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=OFF")  # an emulator's data, lost only with the machine's power
-            self._db.executescript(_TABLE)
-        return self._db
