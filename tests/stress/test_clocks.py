@@ -20,6 +20,8 @@ POINTS_IN_TIME = {
     "worker/bindings/cache.py": "expirations, which are points in time",
     "worker/bindings/r2_blobs.py": "names of blobs, which sort by when they were made",
     "worker/bindings/r2_index.py": "when an object was uploaded",
+    "worker/bindings/queues.py": "when a message was sent and is due, which outlasts roost",
+    "worker/queues.py": "which messages are due, by the moments that are kept",
     "worker/isolate/js_dates.py": "JavaScript's Date",
     "worker/isolate/js_blobs.py": "File.lastModified",
     "worker/isolate/js_globals.py": "performance.timeOrigin",

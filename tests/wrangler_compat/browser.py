@@ -28,6 +28,8 @@ needs_axe = pytest.mark.skipif(not AXE.exists(), reason="axe-core is not here: m
 DESKTOP, PHONE = 1280, 375
 Scheme = Literal["light", "dark"]
 _PATIENCE = 60  # seconds, for what never comes
+_AT_REST = "Promise.allSettled(document.getAnimations().map((one) => one.finished)).then(() => arguments[0]())"
+"""Colours on their way to others are no contrast that anybody reads."""
 _RUN_AXE = """
 const done = arguments[arguments.length - 1];
 axe.run(document, {resultTypes: ["violations"]}).then(
@@ -89,6 +91,7 @@ class Browser:
     def axe(self) -> list[str]:
         """What axe-core finds wrong with the page."""
         self.run(AXE.read_text(encoding="utf-8"))
+        self.driver.execute_async_script(_AT_REST)
         found: list[str] = self.driver.execute_async_script(_RUN_AXE)
         return found
 
