@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,13 +44,18 @@ async def consume(path: Path, bells: Bells, consumer: Consumer, front: Front) ->
     file, bell = QueueFile(path), bells[consumer.queue]
     try:
         while True:
-            bell.clear()
-            wait = patience(*file.due(consumer.queue, _now()), consumer, _now())
-            if wait is None or wait > 0:
-                await _heard(bell, wait)
-            elif await _started(front):
-                await _deliver(file, bells, consumer, front)
-            else:
+            try:
+                bell.clear()
+                wait = patience(*file.due(consumer.queue, _now()), consumer, _now())
+                if wait is None or wait > 0:
+                    await _heard(bell, wait)
+                elif await _started(front):
+                    await _deliver(file, bells, consumer, front)
+                else:
+                    await asyncio.sleep(_PAUSE)
+            except sqlite3.Error:  # a full disk, say: the messages are still there once it isn't
+                _log.exception("the queue %s can't be read", consumer.queue)
+                file.close()
                 await asyncio.sleep(_PAUSE)
     finally:
         file.close()

@@ -29,8 +29,8 @@ MISSING = {
     "workflows.NonRetryableError": "Workflows are not in roost yet",
 }
 DIFFERS = {
-    "entrypoints.WorkerEntrypoint": "`fetch`, `scheduled` and methods called over RPC; no `queue`, `tail`, `email`",
-    "entrypoints.handler": "for `on_fetch` and `on_scheduled`; no other handler is called",
+    "entrypoints.WorkerEntrypoint": "`fetch`, `scheduled`, `queue` and methods called over RPC; no `tail`, `email`",
+    "entrypoints.handler": "for `on_fetch`, `on_scheduled` and `on_queue`; no other handler is called",
     "utils.import_from_javascript": "`cloudflare:workers` alone (`env`, `waitUntil`)",
     "fetch.fetch": "`cf` is taken and has no effect",
     "wsgi.fetch": "the body is read while other requests go on, but two such reads end last-begun-first",

@@ -1,6 +1,7 @@
 """Queues as a Worker meets them: what it sends, what its handler is given, and what becomes of that."""
 
 import asyncio
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.worker.python_workers import python_worker, written
+from tests.worker.python_workers import FLAGS, python_worker, written
 from worker.bindings.binding import BindingError
 from worker.bindings.queue_file import Kept, QueueFile
 from worker.bindings.queues import BATCH, DELAY, MANY, MESSAGE, Bells, Queue
@@ -79,11 +80,12 @@ SOURCE = """
 
 @asynccontextmanager
 async def consuming(
-    folder: Path, source: str, *consumers: Consumer, delay: int = 0
+    folder: Path, source: str, *consumers: Consumer, delay: int = 0, flags: tuple[str, ...] = FLAGS
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the Worker ``source``, which consumes; its binding Q is the producer of the queue jobs."""
     path, bells = folder / "queues.sqlite", Bells(asyncio.Event)
-    worker = python_worker(written(folder / "w", worker=source), bindings={"Q": Queue(path, "jobs", bells, delay)})
+    bindings = {"Q": Queue(path, "jobs", bells, delay)}
+    worker = python_worker(written(folder / "w", worker=source), bindings=bindings, flags=flags)
     listener, stop, front = bind("127.0.0.1", 0), asyncio.Event(), Front(worker)
     async with worker.running(), httpx.AsyncClient(base_url=url_of(listener), timeout=60) as client:
         tasks = [asyncio.create_task(consume(path, bells, each, front)) for each in consumers]
@@ -295,3 +297,39 @@ async def test_a_message_waits_for_its_delay(tmp_path: Path) -> None:
     now = left(tmp_path, "jobs")[0].sent
     assert [file.due("jobs", now + 1000 * seconds + 999)[0] for seconds in (0, 5, 30, 60)] == [0, 1, 2, 3]
     file.close()
+
+
+async def test_the_older_global_handler_is_called(tmp_path: Path) -> None:
+    source = """
+        from workers import Response
+
+        seen = []
+
+        async def on_fetch(request, env, ctx):
+            if request.url.endswith("/send"):
+                await env.Q.send("hello")
+            return Response.json(seen)
+
+        async def on_queue(batch, env, ctx):
+            seen.extend([batch.queue, message.body] for message in batch.messages)
+    """
+    older = (*FLAGS, "disable_python_no_global_handlers")
+    async with consuming(tmp_path, source, Consumer("jobs", timeout=0), flags=older) as client:
+        await client.get("/send")
+        await emptied(tmp_path)
+        assert (await client.get("/")).json() == [["jobs", "hello"]]
+
+
+async def test_a_file_that_fails_for_a_while_stops_no_consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    due, failures = QueueFile.due, iter([True, True])
+    monkeypatch.setattr("worker.queues._PAUSE", 0.01)
+
+    def failing(file: QueueFile, queue: str, now: int) -> tuple[int, int | None]:
+        if next(failures, False):
+            raise sqlite3.OperationalError("disk I/O error")
+        return due(file, queue, now)
+
+    monkeypatch.setattr(QueueFile, "due", failing)
+    async with consuming(tmp_path, SOURCE, Consumer("jobs", timeout=0)) as client:
+        assert (await client.get("/kinds")).text == "sent"
+        await emptied(tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .context import go_on_with
 from .host import Host
-from .js_base import JsArray, JsException, JsObject, JsProxy, option, type_error
+from .js_base import JsArray, JsException, JsObject, JsProxy, jsnull, option, type_error
 from .js_buffers import JsBuffer
 
 _MANY = {"indexes": 1, "blobs": 20, "doubles": 20}
@@ -59,8 +59,8 @@ def _bytes(value: Any, what: str) -> bytes:
         return value.encode("utf-8", "replace")
     if isinstance(value, JsBuffer):
         return value.to_bytes()
-    if value is None or not isinstance(value, bool | int | float | JsProxy):
-        return b""  # null
+    if value is None or value is jsnull:
+        return b""
     raise _wrong(f"A {what} is a text, bytes or null, and not {value!r}.")
 
 
