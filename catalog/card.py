@@ -237,9 +237,14 @@ def _yaml(text: str) -> Any:
 
 
 def _refuse_depth(text: str) -> None:
-    """libyaml's loader overflows the stack, and ends the process, on what is nested without end."""
+    """libyaml's loader overflows the stack, and ends the process, on what is nested without end.
+
+    Aliases of aliases grow without end, too, and no card needs one.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("aliases (*name) are not taken")  # noqa: TRY004  (the caller's word for bad text)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise ValueError(f"nested deeper than {_DEEPEST} levels")

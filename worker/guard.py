@@ -100,7 +100,10 @@ def _foreign_page(request: HTTPConnection) -> str | None:
     """
     origin = request.headers.get("origin")
     if origin is not None:
-        host = urlsplit(origin).netloc
+        try:
+            host = urlsplit(origin).netloc
+        except ValueError:  # half a bracket
+            return repr(origin)
         same = bool(host) and host == request.headers.get("host", "")
         return None if same or _name_of(host) in LOCAL_HOSTS else repr(origin)
     follows = request.headers.get("sec-fetch-mode") == "navigate" and request.scope.get("method") == "GET"

@@ -183,6 +183,8 @@ def _read(path: Path) -> dict[str, Any]:
         document = tomllib.loads(text) if path.suffix == ".toml" else parse_jsonc(text)
     except OSError as error:
         raise ProjectError(f"{path} can't be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise ProjectError(f"{path.name}: it is nested too deep") from error
     except ValueError as error:
         raise ProjectError(f"{path.name}: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("env", {}), dict):

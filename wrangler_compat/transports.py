@@ -47,7 +47,10 @@ class _Unpacked:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        target = urlsplit(headers.get(self._named, ""))
+        try:
+            target = urlsplit(headers.get(self._named, ""))
+        except ValueError as error:  # half a bracket
+            raise HTTPException(HTTPStatus.NOT_FOUND) from error
         if scope["type"] == "websocket" and not target.netloc:
             return await refuse_calls(scope, receive, send)
         if self._home is not None and self._named not in headers and scope["method"] in ("GET", "HEAD"):

@@ -147,3 +147,9 @@ def test_a_price_is_a_list_of_amounts() -> None:
     assert not isinstance(entry.value, str)
     assert entry.value[0].price == 0.1
     assert card.text_of("price") is None
+
+
+def test_aliases_that_grow_without_end_are_refused() -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    with pytest.raises(CardError, match="aliases"):
+        parse_card("\n".join(lines), ".yaml")

@@ -266,3 +266,9 @@ binding = "D"
     assert project.d1 == {"A": "a-id", "B": "b-preview", "C": "C"}
     assert project.r2 == {"IMAGES": "my-images", "D": "D"}
     assert project.warnings == []
+
+
+def test_a_configuration_nested_without_end_is_one_sentence(tmp_path: Path) -> None:
+    written(tmp_path, "wrangler.jsonc", '{"name": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(ProjectError, match="nested too deep"):
+        open_project(tmp_path)

@@ -192,3 +192,18 @@ def test_a_python_worker_is_not_handed_the_token(tmp_path: Path, monkeypatch: py
     assert "ROOST_TOKEN" not in environment
     assert TOKEN not in command
     assert os.environ["ROOST_TOKEN"] == TOKEN
+
+
+@pytest.mark.parametrize("origin", ["http://[::1", "http://[evil", "http://a]b"])
+@pytest.mark.parametrize("path", ["/cdn-cgi/local/health", "/cdn-cgi/local/ps"])
+def test_an_origin_that_is_no_address_is_foreign(http: httpx.Client, path: str, origin: str) -> None:
+    answer = http.get(path, headers={"origin": origin})
+    assert answer.status_code == 403
+    assert answer.json()["errors"][0]["code"] == 9109
+
+
+@pytest.mark.parametrize(("path", "header"), [("/", "mf-url"), ("/client/v4/accounts/a/ai/run/proxy", "x-forwarded")])
+def test_a_carried_address_that_is_none_is_refused_in_an_envelope(http: httpx.Client, path: str, header: str) -> None:
+    answer = http.post(path, headers={header: "http://["})
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["success"] is False
