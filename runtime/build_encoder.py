@@ -13,11 +13,12 @@ from runtime.build import Origin, Report, just_made, write_manifest
 from runtime.checkpoint_tokenizer import load_tokenizer
 from runtime.config import EmbeddingFacts, EncoderShape
 from runtime.device import memory_share
-from runtime.encoder_config import CONFIG, json_object, read_sentences, read_shape
+from runtime.encoder_config import CONFIG, read_sentences, read_shape
 from runtime.encoder_graph import HIDDEN, IDS, LENGTHS, write_encoder
 from runtime.encoder_session import FED, EncoderSession, Row
 from runtime.encoder_weights import EncoderWeights
 from runtime.errors import ArtifactError
+from runtime.json_file import json_object
 from runtime.onnx_file import OnnxFile
 from runtime.shape import misstatements
 

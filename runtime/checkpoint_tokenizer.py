@@ -5,7 +5,6 @@ Source: transformers' ``tokenization_utils_base.py`` (4.57) for where each of th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from runtime.errors import ArtifactError
+from runtime.json_file import json_object
 from runtime.sentencepiece_tokenizer import read_sentencepiece
 from runtime.tokenizer import END_OF_TURN
 
@@ -31,7 +31,7 @@ class CheckpointTokenizer:
 
 def load_tokenizer(folder: Path) -> CheckpointTokenizer:
     """The tokenizer of the checkpoint in ``folder``; :class:`ArtifactError` in one sentence if there is none."""
-    stated = _json(folder, "special_tokens_map.json") | _json(folder, "tokenizer_config.json")
+    stated = json_object(folder / "special_tokens_map.json") | json_object(folder / "tokenizer_config.json")
     tokenizer = _tokenizer(folder, stated)
     template = _template(folder, stated)
     bos, eos = _text(stated.get("bos_token")), _text(stated.get("eos_token"))
@@ -65,7 +65,7 @@ def _added(folder: Path, stated: Mapping[str, Any]) -> dict[int, AddedToken]:
     """The tokens that a checkpoint adds to its SentencePiece model, by id."""
     if described := stated.get("added_tokens_decoder"):
         return {int(id_): AddedToken(**token) for id_, token in described.items()}
-    ids = _json(folder, "added_tokens.json")
+    ids = json_object(folder / "added_tokens.json")
     return {int(id_): AddedToken(text, normalized=False, special=True) for text, id_ in ids.items()}
 
 
@@ -83,7 +83,7 @@ def _stops(folder: Path, tokenizer: Tokenizer, eos: str | None) -> list[int]:
     """Ids that end an answer: the declared end tokens, and special tokens known to end a turn."""
     ids: set[int] = set()
     for name in ("config.json", "generation_config.json"):
-        declared = _json(folder, name).get("eos_token_id")
+        declared = json_object(folder / name).get("eos_token_id")
         ids |= set(declared if isinstance(declared, list) else [] if declared is None else [declared])
     added = tokenizer.get_added_tokens_decoder().items()
     ids |= {id_ for id_, token in added if token.special and token.content in END_OF_TURN}
@@ -97,16 +97,3 @@ def _text(token: Any) -> str | None:
     if isinstance(token, Mapping):
         token = token.get("content")
     return None if token is None else str(token)
-
-
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    if not path.exists():
-        return {}
-    try:
-        stated = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{name} is not readable: {error}") from error
-    if not isinstance(stated, dict):
-        raise ArtifactError(f"{name} is not an object")
-    return stated

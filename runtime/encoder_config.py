@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from runtime.config import EncoderShape, Pooling
 from runtime.errors import ArtifactError
+from runtime.json_file import json_object
 from runtime.shape import MOST, MOST_LAYERS, WIDEST_HEAD, within
 
 CONFIG, MODULES, SENTENCES = "config.json", "modules.json", "sentence_bert_config.json"
@@ -113,16 +114,3 @@ def _checked(shape: EncoderShape) -> EncoderShape:
     if shape.hidden % shape.heads or shape.hidden // shape.heads > WIDEST_HEAD:
         raise ArtifactError(f"{CONFIG} states {shape.heads} heads for {shape.hidden} values, which can't be")
     return shape
-
-
-def json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is no file."""
-    try:
-        stated = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path.name} is not readable: {error}") from error
-    if not isinstance(stated, dict):
-        raise ArtifactError(f"{path.name} is not an object")
-    return stated

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from runtime.config import Pooling
 from runtime.encoder_session import EncoderSession, Row
 from runtime.engine import EngineStats
+from runtime.engine_thread import EngineThread
 from runtime.errors import EngineFailed, Overloaded
 from runtime.length_batches import choose
 from runtime.progress import Progress
@@ -87,23 +87,21 @@ class _Text:
     row: Row
 
 
-class EncoderEngine:
+class EncoderEngine(EngineThread):
     """Batches over one session. Threads: its own, and any number of callers."""
 
     takes_adapters = False
 
     def __init__(self, session: EncoderSession) -> None:
+        super().__init__("roost-encoder")
         self.capacity = session.longest
         self.dimensions = session.dimensions
         self._session = session
         # Guarded by the condition.
-        self._wake = threading.Condition()
         self._waiting: list[_Text] = []
         self._requests: set[Embedding] = set()
         self._steps = 0
         self._batches: list[int] = []
-        self._open = True
-        self._thread = threading.Thread(target=self._work, name="roost-encoder", daemon=True)
         self._thread.start()
 
     def submit(self, texts: Sequence[Sequence[int]], pooling: Pooling, progress: Progress | None = None) -> Embedding:
@@ -126,29 +124,13 @@ class EncoderEngine:
             self._wake.notify()
         return embedding
 
-    @property
-    def open(self) -> bool:
-        """Whether it takes requests: not once closed or broken."""
-        return self._open
-
     def stats(self) -> EngineStats:
         """A snapshot: requests that are being read and those that wait, and the batches since the start."""
         with self._wake:
             running = sum(request.begun for request in self._requests)
             waiting = len(self._requests) - running
             batches = tuple(self._batches)
-        nothing = dict.fromkeys(
-            ("cached_tokens", "kept_tokens", "kv_tokens", "generated_tokens", "preemptions", "drafted", "accepted"), 0
-        )
-        return EngineStats(running=running, waiting=waiting, steps=self._steps, batches=batches, **nothing)
-
-    def close(self) -> None:
-        """Fail what is running, end the thread, release the model. Idempotent."""
-        with self._wake:
-            self._open = False
-            self._wake.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        return EngineStats(running=running, waiting=waiting, steps=self._steps, batches=batches)
 
     def _forget(self, embedding: Embedding) -> None:
         with self._wake:

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 import re
-import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from runtime.adapter import Adapter
 from runtime.config import EngineConfig, SamplingParams
 from runtime.device import memory_share
+from runtime.engine_thread import EngineThread
 from runtime.errors import ContextTooLong, EngineFailed, LoraUnsupported, Overloaded
 from runtime.invariants import Snapshot, check_commit, check_plan
 from runtime.progress import Progress
@@ -71,20 +71,20 @@ class EngineStats:
     """What an engine is doing: counts of requests, of cached and kept tokens, and totals since it started.
 
     ``kv_tokens``: how many the cache may hold. ``drafted`` and ``accepted`` count tokens of speculation. ``batches``:
-    how many steps took how many requests, by that number.
+    how many steps took how many requests, by that number. Encoders have no cache and write no tokens.
     """
 
     running: int
     waiting: int
-    cached_tokens: int
-    kept_tokens: int
-    kv_tokens: int
     steps: int
-    generated_tokens: int
-    preemptions: int
-    drafted: int
-    accepted: int
     batches: tuple[int, ...]
+    cached_tokens: int = 0
+    kept_tokens: int = 0
+    kv_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Generation:
@@ -138,10 +138,11 @@ class _Running:
     generation: Generation
 
 
-class Engine:
+class Engine(EngineThread):
     """Continuous batching over one executor. Threads: its own, and any number of callers."""
 
     def __init__(self, executor: Executor, config: EngineConfig | None = None) -> None:
+        super().__init__("roost-engine")
         config = config or EngineConfig()
         kv_bytes = config.kv_bytes if config.kv_bytes is not None else memory_share(_KV_SHARE)
         kv_tokens = max(executor.capacity, kv_bytes // executor.kv_bytes_per_token)
@@ -165,11 +166,8 @@ class Engine:
         self._generated = 0
         self._batches = [0] * (config.rows + 2)  # the rows, and the prompt that is read beside them
         # Guarded by the condition: what callers leave for the thread.
-        self._wake = threading.Condition()
         self._submitted: list[Sequence] = []
         self._aborted: list[int] = []
-        self._open = True
-        self._thread = threading.Thread(target=self._work, name="roost-engine", daemon=True)
         self._thread.start()
 
     def submit(
@@ -210,11 +208,6 @@ class Engine:
         return generation
 
     @property
-    def open(self) -> bool:
-        """Whether it takes requests: not once closed or broken."""
-        return self._open
-
-    @property
     def takes_adapters(self) -> bool:
         """Whether requests may have LoRA adapters."""
         return self._executor.takes_adapters
@@ -236,14 +229,6 @@ class Engine:
             accepted=self._scheduler.accepted,
             batches=tuple(self._batches),
         )
-
-    def close(self) -> None:
-        """Fail what is running, end the thread, release the model. Idempotent."""
-        with self._wake:
-            self._open = False
-            self._wake.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
 
     def _abort(self, sequence_id: int) -> None:
         with self._wake:

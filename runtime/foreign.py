@@ -6,7 +6,6 @@ them. Knows no session: what is found here is tried out when the artifact is mad
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from runtime.checkpoint_config import SUPPORTED, CheckpointConfig
 from runtime.errors import ArtifactError
 from runtime.graph_choice import choose_graph
 from runtime.graph_interface import GraphInterface, Sizes
+from runtime.json_file import read_json
 from runtime.onnx_file import OnnxFile
 
 GENAI_CONFIG, CONFIG = "genai_config.json", "config.json"
@@ -158,10 +158,5 @@ def _decoder_of(genai: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        stated = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path.name} is not readable: {error}") from error
+    stated = read_json(path)
     return stated if isinstance(stated, dict) else {}
