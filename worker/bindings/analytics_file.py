@@ -52,10 +52,8 @@ class AnalyticsFile(SqliteFile):
 
         ``datasets``: those that are there even without points.
         """
-        there = self._path.is_file()
-        db = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=ro" if there else ":memory:", uri=there, timeout=30
-        )
+        there = self.path.is_file()
+        db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro" if there else ":memory:", uri=there, timeout=30)
         try:
             if not there:
                 db.execute(_TABLE)

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
 from worker.bindings.binding import Binding, BindingError, methods
+from worker.bindings.sqlite_file import connected
 from worker.isolate.values import Mapped, Streamed
 
 _KEY, _VALUE, _METADATA = 512, 25 << 20, 1024  # bytes at most
 _PAGE, _MANY = 1000, 100  # keys in a list, keys in a get
 _SHORTEST, _CACHED = 60, 30  # seconds that an entry lives at least, and that it is cached at the least
+_PATIENCE = 5.0  # seconds for another roost that writes
 _TYPES = ("text", "json", "arrayBuffer", "stream")
 _TABLE = """CREATE TABLE IF NOT EXISTS entries (
     namespace TEXT, key TEXT, value BLOB, metadata TEXT, expiration INTEGER, PRIMARY KEY (namespace, key))"""
@@ -28,12 +29,7 @@ class KvNamespace(Binding):
 
     def __init__(self, path: Path | str, namespace: str) -> None:
         self._namespace = namespace
-        if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")  # an emulator's data, lost only with the machine's power
-        self._db.execute(_TABLE)
+        self._db = connected(path, _TABLE, timeout=_PATIENCE)
 
     def described(self) -> dict[str, Any]:
         """See :meth:`Binding.described`."""

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import secrets
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias
 
 from worker.bindings.r2_blobs import Written
 from worker.bindings.r2_rules import PART, R2Error, check_condition, limit_of
+from worker.bindings.sqlite_file import connected
 
 Meta: TypeAlias = dict[str, Any]
 """An object without its bytes: key, version, size, etag, uploaded (ms), httpMetadata, customMetadata, checksums."""
@@ -41,11 +41,7 @@ class R2Index:
     """The index in the SQLite file ``path``."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")  # an emulator's data, lost only with the machine's power
-        self._db.executescript(_TABLES)
+        self._db = connected(path, _TABLES)
 
     def close(self) -> None:
         """Close the file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from worker.bindings.sqlite_file import SqliteFile
 
 Floats: TypeAlias = NDArray[np.float32]
 DIMENSIONS = 1536  # at most
@@ -64,13 +65,14 @@ def check_index(dimensions: Any, metric: Any) -> None:
         raise BadIndex(f"a metric is one of {', '.join(METRICS)}, and not {metric!r}")
 
 
-class VectorIndexFile:
+class VectorIndexFile(SqliteFile):
     """The index ``name`` in ``folder``; several processes may have it open."""
 
+    tables = _TABLES
+
     def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder / f"{name}.sqlite")
         self.name = name
-        self.path = folder / f"{name}.sqlite"
-        self._db: sqlite3.Connection | None = None
         self._held: tuple[tuple[int, int], list[Vector], Floats] | None = None
 
     def create(self, dimensions: int, metric: str, description: str = "") -> Index:
@@ -78,7 +80,6 @@ class VectorIndexFile:
         check_index(dimensions, metric)
         if self.index() is not None:
             raise BadIndex(f"there is an index {self.name} already")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         db = self._opened()
         row = (dimensions, metric, description, _now())
         db.execute("INSERT INTO about SELECT ?, ?, ?, ?, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM about)", row)
@@ -134,18 +135,9 @@ class VectorIndexFile:
             yield float(scores[place]), vectors[place]
 
     def close(self) -> None:
-        """Close the file."""
-        if self._db is not None:
-            self._db.close()
-        self._db = self._held = None
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=OFF")  # an emulator's data, lost only with the machine's power
-            self._db.executescript(_TABLES)
-        return self._db
+        """Close the file, and forget the vectors that were read."""
+        super().close()
+        self._held = None
 
     def _changed(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> str:
         name, db = str(uuid.uuid4()), self._opened()
