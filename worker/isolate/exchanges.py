@@ -39,7 +39,6 @@ class Exchanges:
                 self.busy += 1
                 try:
                     await self._answer(connection, head)
-                    await connection.rest()
                 finally:
                     self.busy -= 1
         except Closed:

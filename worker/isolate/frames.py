@@ -110,7 +110,6 @@ class Connection(asyncio.Protocol):
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
         kind, payload = self._frames.popleft()
-        self._inside = kind in (HEAD, DATA)
         self._held -= len(payload)
         if self._paused and self._held < _LOW and not self.closed:
             self._paused = False
@@ -135,18 +134,12 @@ class Connection(asyncio.Protocol):
                 return
             yield payload
 
-    async def rest(self) -> None:
-        """Pass over what has not been received of the message."""
-        while self._inside:
-            await self.receive()
-
     def body_at_hand(self) -> bytes | None:
         """The whole of the body that follows a head, if it has come already: most answers are one packet."""
         if not self._frames or self._frames[-1][0] != END or any(kind != DATA for kind, _ in list(self._frames)[:-1]):
             return None
         found = b"".join(payload for _, payload in self._frames)
         self._frames.clear()
-        self._inside = False
         self._held -= len(found)
         return found if not self._paused else self._resumed(found)
 
