@@ -98,14 +98,9 @@ def _foreign_page(request: HTTPConnection) -> str | None:
     Pages of this machine may ask, whatever their port: a front end's server is one. A link that leads here may be
     followed, but nothing else may be fetched, framed or posted by a page elsewhere, ``Origin: null`` included.
     """
-    origin = request.headers.get("origin")
-    if origin is not None:
-        try:
-            host = urlsplit(origin).netloc
-        except ValueError:  # half a bracket
-            return repr(origin)
-        same = bool(host) and host == request.headers.get("host", "")
-        return None if same or _name_of(host) in LOCAL_HOSTS else repr(origin)
+    if (origin := request.headers.get("origin")) is not None:
+        near = from_here(request) or _name_of(_host_of(origin)) in LOCAL_HOSTS
+        return None if near else repr(origin)
     follows = request.headers.get("sec-fetch-mode") == "navigate" and request.scope.get("method") == "GET"
     framed = request.headers.get("sec-fetch-dest") in ("iframe", "frame", "embed", "object")
     crossed = request.headers.get("sec-fetch-site") == "cross-site"
@@ -120,7 +115,15 @@ def _name_of(host: str) -> str:
 def from_here(request: HTTPConnection) -> bool:
     """Whether no page of another origin sent this; another port of the same host is another origin."""
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+    return origin is None or (bool(host := _host_of(origin)) and host == request.headers.get("host", ""))
+
+
+def _host_of(origin: str) -> str:
+    """An origin's host and port; nothing for one that has none, or is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # half a bracket
+        return ""
 
 
 def _holds_cookie(request: HTTPConnection, token: str) -> bool:
