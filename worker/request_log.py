@@ -20,6 +20,8 @@ _log = logging.getLogger("roost.requests")
 
 def tell(method: str, path: str, status: int, seconds: float, entries: list[Entry]) -> None:
     """Log a request that is over, with the runs of models that it led to."""
+    if not _log.isEnabledFor(logging.INFO):  # under roost dev its lines are the Worker's
+        return
     runs = [_facts(entry) for entry in entries]
     line = line_of(method, path, status, seconds)
     fields = {"method": method, "path": path, "status": status, "seconds": round(seconds, 4), "runs": runs}
